@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -56,3 +57,27 @@ def test_the_watcher_hears_of_the_planes_of_the_present_agent() -> None:
         os.write(tells_first, b"of nobody's plane")
         watcher.close()
         assert woken.empty()
+
+
+def test_repairs_without_end_leave_time_to_other_work() -> None:
+    node = Node()
+    watcher = ChangeWatcher(lambda: node.agent, Tasks(node.status), lambda: None, node.status, 0.0)
+    plane = Shaping(node.wg)
+    node.agent.planes, mended = Planes([plane], node.status, node.agent.queue_audit), list[bool]()
+
+    def mend() -> bool:
+        mended.append(True)
+        return False
+
+    plane.mend = mend  # type: ignore[method-assign]
+    watcher.poll()
+    assert mended == [True]
+    now = time.monotonic()
+    watcher._mending.spend(now - 60, now)  # as if a flood of repairs had just taken a minute
+    watcher.poll()
+    assert mended == [True]
+    assert 0 < watcher.delay(time.monotonic()) <= 2, "the loop comes back by itself"
+    watcher._mending.spend(now, now)
+    watcher._mending._at -= 60  # a minute later
+    watcher.poll()
+    assert mended == [True, True]

@@ -25,6 +25,7 @@ from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import StoreError
 
 NOTIFICATIONS_SHARE = 0.5  # of the time
+MENDING_SHARE = 0.5  # of the time: in a flood, the next repair waits about as long as the last one took
 MAX_PREEMPTIONS = 5  # A posting is preempted at most this often. Then it goes on to its end.
 
 
@@ -53,6 +54,7 @@ class ChangeWatcher:
         self._waker: Waker | None = None
         self._planes: object = None  # the waker hears of their news
         self._bucket = TokenBucket(NOTIFICATIONS_SHARE)
+        self._mending = TokenBucket(MENDING_SHARE)
         self._may_preempt = False  # a waiting notification ends the present posting
 
     def listen(self, path: Path, wake: Callable[[], None]) -> None:
@@ -94,6 +96,8 @@ class ChangeWatcher:
     def delay(self, now: float) -> float:
         """Seconds until :meth:`poll` has something to do. ``now``: monotonic seconds."""
         wait = self.interval.delay(now)
+        if (mending := self._mending.delay(now)) > 0:
+            wait = min(wait, mending)
         return min(wait, self._bucket.delay(now)) if self._socket and self._socket.pending else wait
 
     def run(self, task: str, piece: Callable[[], object]) -> bool:
@@ -201,9 +205,16 @@ class ChangeWatcher:
         return changed
 
     def _mend(self) -> None:
-        """Put right what other programs did. What a plane cannot put right alone, the next check's reconcile does."""
+        """Put right what other programs did. What a plane cannot put right alone, the next check's reconcile does.
+
+        If other programs never stop, other work gets its part of the time, too.
+        """
+        began = time.monotonic()
+        if self._mending.delay(began) > 0:
+            return
         if self._agent().planes.mend():
             self.idle, self._digest = False, None
+        self._mending.spend(began, time.monotonic())
 
     def _read_digest(self, *, at_once: bool = False) -> None:
         began, before, answered = time.monotonic(), thread_cpu_time(), False

@@ -22,6 +22,7 @@ from wgsyncd.core.policies.status import NO_TRAFFIC, PLANE, FilterStatus, Traffi
 from wgsyncd.dataplane.nftables import commands, listing
 from wgsyncd.dataplane.nftables.listing import Found, Shape
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
+from wgsyncd.dataplane.nftables.news import News
 from wgsyncd.dataplane.nftables.nft import Nft
 from wgsyncd.dataplane.nftables.rules import ACCEPTED, refused_counter
 from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
@@ -48,9 +49,8 @@ class PacketFilter:
         self.descriptor: int | None = netfilter.fileno()  # hears of each commit to nftables
         self._log = log.get("policies")
         self._found: Found | None = None
-        self._generation: int | None = None  # in which the table was read
+        self._news = News(netfilter)
         self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
-        self._own: set[int] = set()  # ids of our nft processes since the last look at the commits
         self._counters: Mapping[str, Traffic] | None = None  # by name, as last read
         self._changed = log.OnChange()
         self.happenings: list[Happening] = []
@@ -124,7 +124,7 @@ class PacketFilter:
 
     def mend(self) -> bool:
         """Put right what another program did to the table. Returns whether something was wrong."""
-        if self._generation is not None and self._netfilter.generation() == self._generation:
+        if not self._news.is_due():
             return False
         found = self._look()
         if self.wanted is None or (found is not None and found.is_intact and found.ruleset == self.wanted):
@@ -197,18 +197,15 @@ class PacketFilter:
 
     def _look(self) -> Found | None:
         """Read the table, and note who committed since the last look."""
-        generation, self._generation = self._netfilter.generation(), None  # until the table is read
-        others = [one for one in self._netfilter.commits() if one.pid not in self._own]
-        self._own.clear()
-        if others:
-            self.status.culprit = f"{others[-1].process} ({others[-1].pid})"
+        generation = self._news.begin()
+        self.status.culprit = self._news.culprit
         shown = self._nft.show()
         try:
             self._found = found = listing.decode(shown, self._shape) if shown is not None else None
         except ValueError as error:  # It is replaced as a whole.
             self._log.warning("the table has what wgsyncd never makes", why=str(error)[:200])
             self._found = found = Found(Ruleset(), False, True, Shape(frozenset(), frozenset()), {})
-        self._generation = generation
+        self._news.end(generation)
         if found is not None:
             self._count(found.counters)
             self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)
@@ -238,7 +235,7 @@ class PacketFilter:
         if not changes:
             self.wanted = wanted
             return
-        self._generation = None  # until the table is read again
+        self._news.forget()
         try:
             self._run(changes)
             if self._is_as(wanted):
@@ -247,11 +244,11 @@ class PacketFilter:
             self._log.error("the packet filter cannot be changed, so it is replaced as a whole", error=str(error))
         self._run(commands.complete(wanted))
         if not self._is_as(wanted, learn=True):
-            self._generation = None
+            self._news.forget()
             raise FilterError("EBADMSG", "the packet filter is not what nft was told to make")
 
     def _run(self, changes: str) -> None:
-        self._own.add(self._nft.run(changes))
+        self._news.note_own(self._nft.run(changes))
         self.status.changes += 1
 
     def _is_as(self, wanted: Ruleset, *, learn: bool = False) -> bool:

@@ -18,10 +18,12 @@ from typing import NamedTuple
 from wgsyncd.core.network import Network
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.netlink import NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, attr, attributes
+from wgsyncd.dataplane.nftables.rules import NAME
 from wgsyncd.errors import FilterError
 
 _NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
+_NFTABLES, _NFPROTO_INET = 10, 1  # NFNL_SUBSYS_NFTABLES; linux/netfilter.h
 _NFT_MSG_NEWGEN, _NFT_MSG_GETGEN = 10 << 8 | 15, 10 << 8 | 16
 _NFTA_GEN_ID, _NFTA_GEN_PROC_PID, _NFTA_GEN_PROC_NAME = 1, 2, 3
 _CT_GET, _CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
@@ -48,6 +50,7 @@ class Commit(NamedTuple):
     generation: int
     pid: int
     process: str  # the first 15 characters of the program's name
+    may_be_ours: bool  # it changed the table of wgsyncd, or the kernel could not tell which tables it changed
 
 
 class Netfilter:
@@ -58,6 +61,7 @@ class Netfilter:
 
     def __init__(self, timeout: float = 5.0) -> None:
         self._timeout, self._seq = timeout, 0
+        self._changed = self._has_lost = False  # in the present commit: our table is changed. News were lost
         with contextlib.ExitStack() as opened:
             try:
                 self._asking = opened.enter_context(_socket())
@@ -87,18 +91,30 @@ class Netfilter:
         raise FilterError("EBADMSG", "the kernel does not tell the generation of the packet filter's rules")
 
     def commits(self) -> list[Commit]:
-        """The commits since the last call. The kernel drops news that nobody reads, so the list may be incomplete."""
+        """The commits since the last call. The kernel drops news that nobody reads, so the list may be incomplete.
+
+        Then nobody knows what the commits have changed that are told until the next call, and in that call.
+        """
         found: list[Commit] = []
+        has_lost = False
         while True:
             try:
                 datagram = self._hearing.recv(_DATAGRAM)
             except BlockingIOError:
+                self._has_lost = has_lost or (self._has_lost and not found)
                 return found
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise FilterError(errno.errorcode.get(error.errno or 0, "EIO"), str(error)) from error
+                self._has_lost = has_lost = True
                 continue
-            found += [_commit(one.payload) for one in netlink.messages(datagram) if one.type == _NFT_MSG_NEWGEN]
+            for one in netlink.messages(datagram):
+                if one.type == _NFT_MSG_NEWGEN:
+                    commit = _commit(one.payload)
+                    found.append(commit._replace(may_be_ours=self._changed or self._has_lost))
+                    self._changed = False
+                elif one.type >> 8 == _NFTABLES:
+                    self._changed |= _is_of_table(one.payload)
 
     def forget(self, hosts: Sequence[Network]) -> int:
         """Delete all flows that began at one of these addresses. Returns how many there were."""
@@ -163,6 +179,14 @@ class Netfilter:
         raise TimeoutError
 
 
+def _is_of_table(payload: bytes) -> bool:
+    """Whether a message is about our table. Each kind of message has the name of the table as attribute 1."""
+    if payload[:1] != bytes((_NFPROTO_INET,)):
+        return False
+    names = (payload[start:end] for kind, start, end in attributes(payload, _NFGENMSG.size, len(payload)) if kind == 1)
+    return next(names, b"").rstrip(b"\0") == NAME.encode()
+
+
 def _commit(payload: bytes) -> Commit:
     generation = pid = 0
     process = ""
@@ -173,7 +197,7 @@ def _commit(payload: bytes) -> Commit:
             pid = netlink.number(_BE32, payload, start, end)
         elif kind == _NFTA_GEN_PROC_NAME:
             process = payload[start:end].rstrip(b"\0").decode(errors="replace")
-    return Commit(generation, pid, process)
+    return Commit(generation, pid, process, may_be_ours=True)
 
 
 def _address(source: bytes) -> bytes:
