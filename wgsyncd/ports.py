@@ -18,7 +18,7 @@ from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import Change, Counters, DeviceId, DeviceRow, InterfaceState
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import FailedChange
-from wgsyncd.core.policies.model import PolicyTables
+from wgsyncd.core.policies.model import GatewayRow, PolicyTables
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.shaping.profiles import Terms
 from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
@@ -75,6 +75,7 @@ class Snapshot(NamedTuple):
     moved: Mapping[DeviceId, str] = MappingProxyType({})  # row id of a recorded device: another node's interface
     adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
     policies: PolicyTables | None = None  # what devices may reach. None: the store has no policies
+    gateways: Mapping[str, GatewayRow] = MappingProxyType({})  # by interface, if the store has them
     terms: Mapping[str, Terms] = MappingProxyType({})  # by owner. The store reads them only if shaping is on
 
 
@@ -89,8 +90,7 @@ class Phase(Enum):
 
 
 class Plane(Protocol):
-    """One more part of the data plane, beside the peers. After WireGuardError no peer gets an address in the cycle.
-    While the store fails or a posting runs, only peers are removed, and the next cycle ends what planes still hold."""
+    """A part beside the peers. After its WireGuardError no peer gets an address. If only peers go, it acts later."""
 
     name: str  # as the log shows it
     judges: bool  # whether its plan is an AccessPlan

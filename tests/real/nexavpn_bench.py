@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.nexavpn_sides import NexavpnTables
+from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import NODE_ROLE, PrivatePostgres
 from tests.real.running import Daemon, Ear
 from wgsyncd.core.model import Counters, decode_key
@@ -84,6 +84,8 @@ def opened(postgres: PrivatePostgres, ear: Ear, folder: Path) -> Iterator[Bench]
         world = testbed.Testbed("userspace", log=folder / "world.log")
         stack.callback(world.close)
         world.open()
+        for name, one in world.interfaces.items():
+            tables.update("gateways", named(name), public_key=one.keys.public, listen_port=one.listen_port)
         daemon = Daemon(world, ear, folder / "daemon")
         stack.callback(daemon.close)
         daemon.config.write_text(_CONFIGURATION.format(directory=postgres.directory, role=NODE_ROLE), encoding="utf-8")

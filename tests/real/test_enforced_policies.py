@@ -210,6 +210,23 @@ def test_a_faulty_policy_is_told_and_gives_no_access(office: Office) -> None:
     office.daemon.stop()
 
 
+def test_a_gateway_whose_row_differs_from_its_interface_is_told_and_served(office: Office) -> None:
+    client = office.client(5)
+    office.daemon.start()
+    wait(lambda: office.has_element(5), "the element of the device")
+    assert not office.audited("gateway.gateway_drift")
+    office.tables.update("gateways", named("wg0"), listen_port=1)
+    wait(lambda: office.audited("gateway.gateway_drift"), "the audit row")
+    (row,) = office.audited("gateway.gateway_drift")
+    assert (row["entity_type"], row["entity_id"], row["status"]) == ("gateway", named("wg0"), "warning")
+    assert row["metadata"]["detail"] == "listen_port"
+    assert office.asks(client, "10.1.0.1") == "answer"
+    assert 'wgsyncd_conditions{type="gateway_drift"} 1.0' in office.daemon.get("/metrics")
+    office.tables.update("gateways", named("wg0"), listen_port=office.bench.world.interfaces["wg0"].listen_port)
+    wait(lambda: office.audited("gateway.gateway_drift_cleared"), "the end of the drift")
+    office.daemon.stop()
+
+
 def test_a_reload_ends_and_begins_enforcement(office: Office) -> None:
     office.client(5)
     office.daemon.start()

@@ -26,10 +26,10 @@ from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import NodeState
-from wgsyncd.engine import transitions
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.applier import Applier
+from wgsyncd.engine.gateways import with_drift
 from wgsyncd.engine.holding import Holding
 from wgsyncd.engine.inspector import Inspector
 from wgsyncd.engine.interfaces import Actual, Interfaces
@@ -41,7 +41,7 @@ from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_update import refresh, update_from_reconcile
-from wgsyncd.engine.transitions import Transitions
+from wgsyncd.engine.transitions import Transitions, write_batch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock, Machine, Plane, Snapshot, Spool, Store, WireGuard
 
@@ -127,7 +127,7 @@ class Agent:
         steps: list[Transition] = []
         refused: frozenset[DeviceId] = frozenset()
         try:
-            snapshot = self._snapshot(before and before.rows_of(digest, self._cache.loads))
+            snapshot = self._snapshot(actual, before and before.rows_of(digest, self._cache.loads))
             self._cache.current(calendar)  # It has earlier handshakes than the kernel after a restart.
             steps = self._planner.due(snapshot.rows, actual, now)
             if self._accounting.must_come_first(actual, now, snapshot.rows):
@@ -136,7 +136,7 @@ class Agent:
                 applied = self._transitions.commit(steps, calendar)
             refused = frozenset(step.row.id for step in steps) - applied
             if steps:
-                snapshot = self._snapshot()
+                snapshot = self._snapshot(actual)
             decision = self._decide(snapshot, actual, self._cache.current(calendar), now)
             planes = self.planes.cycle(snapshot, decision)
             self._recorder.record_intent(decision, calendar, planes.access)
@@ -237,8 +237,8 @@ class Agent:
         self._spooler.load()
         return Samples(now=self.clock.now(), monotonic=self.clock.monotonic(), actual=self._interfaces.read())
 
-    def _snapshot(self, known: Snapshot | None = None) -> Snapshot:
-        snapshot = known or self.store.snapshot()
+    def _snapshot(self, actual: Actual, known: Snapshot | None = None) -> Snapshot:
+        snapshot = with_drift(known or self.store.snapshot(), actual, self.settings, self._state.last_known)
         self._planner.load(snapshot.rows)
         self.status.database_read_at = self.clock.now()
         return snapshot
@@ -263,7 +263,7 @@ class Agent:
         end = self._spooler.end()
         if self._spooler.load().samples:  # A crash may leave too few of them to show the first handshakes.
             early, steps = self._transitions.commit(steps, calendar), ()
-        more = transitions.write_batch(steps)
+        more = write_batch(steps)
         while (applied := self._accounting.post(samples, more, rows, until=until, end=end)) is None:
             if preemptible:
                 self.preempted = True

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from wgsyncd.core.model import DeviceId, PublicKey
+from wgsyncd.core.model import DeviceId, PublicKey, RowKey
 from wgsyncd.core.network import Network, Networks
 from wgsyncd.core.policies.ranges import Ranges, as_text, join, range_of, subtract
 
@@ -106,6 +106,14 @@ class PolicyTables:
     groups: tuple[Group, ...] = ()
     dns_servers: frozenset[Network] = frozenset()  # hosts, of the gateways of this node
     owners: Mapping[str, str] = field(default_factory=dict)  # by device id: the owner's id, if rows have a name instead
+
+
+class GatewayRow(NamedTuple):
+    """What the store tells clients about a gateway."""
+
+    public_key: RowKey
+    listen_port: int
+    network: Network  # of its devices and of its interface
 
 
 @dataclass(frozen=True, slots=True)

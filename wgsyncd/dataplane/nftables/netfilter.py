@@ -23,7 +23,7 @@ from wgsyncd.errors import FilterError
 
 _NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
-_NFTABLES, _NFPROTO_INET = 10, 1  # NFNL_SUBSYS_NFTABLES; linux/netfilter.h
+_NFTABLES, _NFPROTO_INET = 10, 1  # NFNL_SUBSYS_NFTABLES, and a family of linux/netfilter.h
 _NFT_MSG_NEWGEN, _NFT_MSG_GETGEN = 10 << 8 | 15, 10 << 8 | 16
 _NFTA_GEN_ID, _NFTA_GEN_PROC_PID, _NFTA_GEN_PROC_NAME = 1, 2, 3
 _CT_GET, _CT_DELETE = 1 << 8 | 1, 1 << 8 | 2

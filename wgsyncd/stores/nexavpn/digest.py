@@ -15,11 +15,11 @@ _TABLES = {
     " deleted_at",
     "devices": "id, user_id, gateway_id, public_key, status, approved_at, revoked_at, deleted_at",
     "users": "id, username, is_active, deleted_at",
-    "gateways": "id, name, is_active, deleted_at",
+    "gateways": "id, name, public_key, listen_port, vpn_cidr, is_active, deleted_at",
     "ip_allocations": "gateway_id, device_id, address, status, released_at",
 }
 _POLICY_TABLES = {
-    "gateways": "id, name, is_active, deleted_at, dns_servers",
+    "gateways": "id, name, public_key, listen_port, vpn_cidr, is_active, deleted_at, dns_servers",
     "policies": "id, name, priority, effect, is_active, full_tunnel, deleted_at",
     "policy_targets": "policy_id, target_type, target_id",
     "policy_destinations": "policy_id, destination",

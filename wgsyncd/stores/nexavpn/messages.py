@@ -15,6 +15,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.policies.gateways import GATEWAY_DRIFT
 from wgsyncd.core.reasons import (
     AnomalyKind,
     BandwidthCause,
@@ -68,6 +69,8 @@ _MESSAGES = {
     "access_approved": "{by} approved that {count} devices lose all access (plan {plan})",
     "policy_faulty": "Policy is faulty ({detail}): each doubt is decided against access",
     "policy_faulty_cleared": "Policy is no longer faulty",
+    "gateway_drift": "The row of the gateway differs from its interface in {detail}",
+    "gateway_drift_cleared": "The row of the gateway is as its interface again",
     "policies_off": "Policies are not enforced any more: the packet filter has no table of wgsyncd",
     "bandwidth_changed": "Bandwidth profile {profile} holds now, instead of {previous_profile}: {bandwidth}",
     "bandwidths_changed": "The bandwidth of {count} users changed at once",
@@ -83,6 +86,8 @@ _CONDITIONS = {
     (AuditAction.STORE_CONDITION_ENDED, UNALLOCATED): "unallocated_cleared",
     (AuditAction.STORE_CONDITION_STARTED, POLICY_FAULTY): "policy_faulty",
     (AuditAction.STORE_CONDITION_ENDED, POLICY_FAULTY): "policy_faulty_cleared",
+    (AuditAction.STORE_CONDITION_STARTED, GATEWAY_DRIFT): "gateway_drift",
+    (AuditAction.STORE_CONDITION_ENDED, GATEWAY_DRIFT): "gateway_drift_cleared",
     (AuditAction.GUARD_TRIPPED, ACCESS): "access_withheld",
     (AuditAction.GUARD_APPROVED, ACCESS): "access_approved",
 }
@@ -98,6 +103,7 @@ _WARNINGS = frozenset(
         "ruleset_restored",
         "access_withheld",
         "policy_faulty",
+        "gateway_drift",
     )
 )
 _FAILURES = frozenset(("config_rejected", "spool_corrupt"))

@@ -16,8 +16,8 @@ from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
 from wgsyncd.stores.nexavpn.rows import text_of
+from wgsyncd.stores.nexavpn.schema import check_schema
 from wgsyncd.stores.nexavpn.settings import nexavpn
-from wgsyncd.stores.nexavpn.store import check_schema
 from wgsyncd.stores.own_values import stored_time
 
 _NAMES = f"""

@@ -6,11 +6,14 @@ A row is one text. To read each column as a value would cost more, because the d
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
 from wgsyncd.config.schema import Interface
-from wgsyncd.core.model import DeviceRow
+from wgsyncd.core.model import DeviceRow, read_key
+from wgsyncd.core.network import parse_network
+from wgsyncd.core.policies.model import GatewayRow
 from wgsyncd.core.state import Condition
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.nexavpn.connection import Connection
@@ -55,6 +58,11 @@ WHERE o.device_id <> ALL(%s) AND o.deleted_at IS NULL AND EXISTS (
 """
 
 
+_GATEWAYS = f"""
+SELECT id::text, name, {text_of("public_key")}, listen_port, vpn_cidr::text FROM wgsyncd.gateways ORDER BY id
+"""  # noqa: S608
+
+
 class _Known(NamedTuple):
     """What was decoded from the texts of one device."""
 
@@ -68,6 +76,7 @@ class Gateways(NamedTuple):
 
     store_names: Mapping[str, str]  # by the gateway's id: the store's name of the interface, else the gateway's name
     of_interface: Mapping[str, str]  # by the kernel's name of the interface: the gateway's id
+    rows: Mapping[str, GatewayRow] = MappingProxyType({})  # by the same name
 
     def of_node(self) -> str:
         """The id of the gateway that stands for the node as a whole."""
@@ -76,7 +85,10 @@ class Gateways(NamedTuple):
 
 def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -> Gateways:
     """The gateways. StoreError if an interface's gateway is not to be seen: an empty answer would remove its peers."""
-    found = {str(one): str(name) for one, name in connection.query("SELECT id, name FROM wgsyncd.gateways ORDER BY id")}
+    found: dict[str, str] = {}
+    rows: dict[str, GatewayRow] = {}
+    for one, its_name, public_key, port, network in connection.query(_GATEWAYS):
+        found[one], rows[one] = its_name, GatewayRow(read_key(public_key), port, parse_network(network))
     by_name = {name: one for one, name in found.items()}
     of_interface: dict[str, str] = {}
     for interface, settings in interfaces.items():
@@ -89,7 +101,7 @@ def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -
             )
         of_interface[interface] = gateway
         found[gateway] = name
-    return Gateways(found, of_interface)
+    return Gateways(found, of_interface, {name: rows[one] for name, one in of_interface.items()})
 
 
 class RowCache:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from wgsyncd.config import resources
-from wgsyncd.errors import UserError
+from wgsyncd.errors import SchemaError, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.settings import Database
@@ -123,3 +123,15 @@ def _quoted(connection: Connection, statement: str, *names: str) -> str:
     """A statement with names in place of its %I, quoted by the server's own function format()."""
     marks = ", ".join(["%s::text"] * (1 + len(names)))
     return str(connection.query(f"SELECT format({marks})", (statement, *names))[0][0])
+
+
+def check_schema(connection: Connection, node: str) -> None:
+    """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
+    version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
+    if version != SCHEMA_VERSION:
+        todo = "install a newer wgsyncd" if (version or 0) > SCHEMA_VERSION else "run `wgsyncd init-db` as an admin"
+        raise SchemaError(f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}: {todo}")
+    if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
+        role = connection.query("SELECT session_user::text")[0][0]
+        todo = f"wgsyncd init-db --node {node} --gateway NAME"
+        raise SchemaError(f"node {node} is not entered for role {role}. As an admin: {todo}")

@@ -11,13 +11,14 @@ from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, 
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
+from wgsyncd.core.policies.gateways import GATEWAY_DRIFT
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
-from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.errors import StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn import usage
@@ -31,31 +32,18 @@ from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
+from wgsyncd.stores.nexavpn.schema import check_schema
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.terms import GroupTerms
 from wgsyncd.stores.nexavpn.times import write_synced, write_times
 from wgsyncd.stores.nexavpn.trail import AuditTrail
-
-SCHEMA_VERSION = 1
-
-
-def check_schema(connection: Connection, node: str) -> None:
-    """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
-    version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
-    if version != SCHEMA_VERSION:
-        todo = "install a newer wgsyncd" if (version or 0) > SCHEMA_VERSION else "run `wgsyncd init-db` as an admin"
-        raise SchemaError(f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}: {todo}")
-    if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
-        role = connection.query("SELECT session_user::text")[0][0]
-        todo = f"wgsyncd init-db --node {node} --gateway NAME"
-        raise SchemaError(f"node {node} is not entered for role {role}. As an admin: {todo}")
 
 
 @at_border
 class NexaStore:
     """Reads and writes NexaVPN's database for one node. It connects when first asked, and again after every failure."""
 
-    condition_types = frozenset({UNALLOCATED, POLICY_FAULTY})
+    condition_types = frozenset({UNALLOCATED, POLICY_FAULTY, GATEWAY_DRIFT})
     unwritten = 0
     is_active = True
 
@@ -114,7 +102,10 @@ class NexaStore:
         self._trail.gateways = gateways
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
-        return Snapshot(own, conditions, approved, int(held[0][0]), moved, bool(adopted), policies, terms)
+        held_back = int(held[0][0])
+        return Snapshot(
+            own, conditions, approved, held_back, moved, bool(adopted), policies, gateways=gateways.rows, terms=terms
+        )
 
     def _moved(self, rows: Sequence[DeviceRow]) -> dict[DeviceId, str]:
         """By row id, the other nodes' interfaces of recorded devices that are seen there now."""
