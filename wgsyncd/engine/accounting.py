@@ -48,6 +48,7 @@ class Accounting:
         self.cache = StateCache(store, status, state, holding)
         self.spooler = Spooler(settings, spool, status, clock, state, self.cache, self.calendar)
         holding.before_rename = self.spooler.rename_from
+        self.cache.recall = self.spooler.recall
         state.refreshed = None
         self._refused: dict[str, str] = {}  # devices with a row that the server refuses to change, and its error
 
@@ -169,8 +170,10 @@ class Accounting:
             if unknown:
                 why = "no record has the baseline of these peers"
                 self._log.warning("spooled sample dropped", interface=name, peers=len(unknown), why=why)
-            later = tuple(one for one in self._state.backlog.samples if one.number > sample.number)
-            self._state.backlog = replace(self._state.backlog, samples=later)
+            left = self._state.backlog
+            left = left.retain(sample) if sample.number <= self._state.durable_position else left
+            later = tuple(one for one in left.samples if one.number > sample.number)
+            self._state.backlog = replace(left, samples=later)
             if until():
                 self.spooler.save(self._state.backlog)  # Otherwise the posted samples would stay in the file.
                 return False
@@ -238,6 +241,8 @@ class Accounting:
         if not writes:
             return frozenset()
         done = self.cache.commit(writes, calendar, until)
+        if self._state.backlog is not None:
+            self._state.backlog = self._state.backlog.forget(calendar.now)
         if done is None:
             return None  # The anomalies come again: their rows are in the last transaction, which was not committed.
         for anomaly in result.anomalies:

@@ -175,6 +175,16 @@ class Spooler:
             self._state.backlog = replace(self.load(), other_node="")
             self.save(self._state.backlog)
 
+    def recall(self, position: str) -> None:
+        """Let posted samples wait again that the node state does not have any more. It went back to ``position``."""
+        before = self.load()
+        if before.other_node:
+            return
+        backlog = self._state.backlog = before.recall(position)
+        if lost := len(backlog.samples) - len(before.samples):
+            self._log.warning("the database lost the posting of spooled samples: they are posted again", samples=lost)
+            self.save(backlog)
+
     def _report_loss(self, why: str, file: str) -> None:
         self._status.spool_corruptions += 1
         self._log.error("the spool is damaged: its samples are not posted", why=why)

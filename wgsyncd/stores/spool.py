@@ -62,11 +62,12 @@ class _Sample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     peers: dict[str, tuple[_Count, _Count, _Count]]  # rx, tx, latest handshake (UNIX nanoseconds), by public key
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     node: str
     stream: Annotated[str, msgspec.Meta(max_length=32)]
     next_number: _Count
     samples: list[_Sample]
+    posted: list[_Sample] = []  # the node state has them, unless it goes back
 
 
 class FileSpool:
@@ -168,14 +169,8 @@ def _as_spool_error(file: Path) -> Iterator[None]:
 
 def encode(backlog: Backlog, node: str) -> bytes:
     """The content of the spool file of a node, or of ``backlog.other_node``."""
-    samples = [
-        _Sample(
-            one.number, one.since, one.at, one.day, one.state.name, one.state.epoch,
-            {encode_key(key): (*found.counters, found.latest_handshake) for key, found in one.state.peers.items()},
-        )
-        for one in backlog.samples
-    ]  # fmt: skip
-    body = msgspec.json.encode(_File(backlog.other_node or node, backlog.stream, backlog.next_number, samples))
+    samples, posted = ([*map(_written, some)] for some in (backlog.samples, backlog.posted))
+    body = msgspec.json.encode(_File(backlog.other_node or node, backlog.stream, backlog.next_number, samples, posted))
     return MAGIC + _checksum(body) + b"\n" + body
 
 
@@ -193,14 +188,20 @@ def decode(data: bytes, node: str) -> Backlog:
         file = msgspec.json.decode(body, type=_File)
     except msgspec.DecodeError as error:
         raise ValueError(f"does not fit: {error}") from None
-    numbers = [one.number for one in file.samples]
+    numbers = [one.number for one in (*file.posted, *file.samples)]
     if numbers != sorted(set(numbers)) or (numbers and numbers[-1] >= file.next_number):
         raise ValueError("has samples out of order")
-    for one in file.samples:
+    for one in (*file.posted, *file.samples):
         if one.day:
             date.fromisoformat(one.day)
     other_node = "" if file.node == node else file.node
-    return Backlog(file.stream, file.next_number, tuple(map(_sample, file.samples)), other_node)
+    samples, posted = (tuple(map(_sample, some)) for some in (file.samples, file.posted))
+    return Backlog(file.stream, file.next_number, samples, posted, other_node)
+
+
+def _written(one: Sample) -> _Sample:
+    peers = {encode_key(key): (*found.counters, found.latest_handshake) for key, found in one.state.peers.items()}
+    return _Sample(one.number, one.since, one.at, one.day, one.state.name, one.state.epoch, peers)
 
 
 def _sample(one: _Sample) -> Sample:

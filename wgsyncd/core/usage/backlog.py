@@ -19,6 +19,9 @@ next one does not include its bytes or its facts:
 - It is the first sample with a handshake. A later handshake may be after the activation deadline.
 - It is the first sample after a restart within one epoch. Only this sample is sure to show the restart.
 - It spans midnight, or the next sample is of another day. Bytes are posted to the day on which they came.
+
+A posted sample is kept for a while, because a failover of the database may lose the last commits. If the node state
+went back to an earlier position, the sample waits again. For a peer that was removed, nothing else has its bytes.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ from wgsyncd.core.records import PeerId
 from wgsyncd.core.state import NodeState
 
 CAPACITY = 500_000  # peers in all samples together: some 60 MB in the file
+RETENTION = 300.0  # seconds: so long a posted sample is kept, and then until the next commit
+MOST_RETAINED = 20_000  # peers in all posted samples that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Backlog:
     stream: str
     next_number: int = 1
     samples: tuple[Sample, ...] = ()
+    posted: tuple[Sample, ...] = ()  # kept for a node state that goes back, in the same order
     other_node: str = ""  # the name of another node in the spool. Only the store knows whether this node had it before
 
     @property
@@ -74,6 +80,34 @@ class Backlog:
         posted = int(number)
         kept = tuple(sample for sample in self.samples if sample.number > posted)
         return replace(self, next_number=max(self.next_number, posted + 1), samples=kept)
+
+    def retain(self, sample: Sample) -> Backlog:
+        """This backlog with one more posted sample, whose position is the node state's. The oldest ones may go."""
+        kept, room = (*self.posted, sample), MOST_RETAINED
+        for index in range(len(kept) - 1, -1, -1):
+            room -= len(kept[index].state.peers)
+            if room < 0:
+                kept = kept[index + 1 :]
+                break
+        return replace(self, posted=kept)
+
+    def forget(self, now: float) -> Backlog:
+        """This backlog after a commit at ``now`` (UNIX seconds). Posted samples older than RETENTION are gone."""
+        kept = tuple(one for one in self.posted if abs(now - one.at) < RETENTION)
+        return self if len(kept) == len(self.posted) else replace(self, posted=kept)
+
+    def recall(self, position: str) -> Backlog:
+        """This backlog after the node state went back to ``position``. Samples whose posting was lost wait again.
+
+        Another stream's position says nothing about them, so then they are forgotten. Nobody knows either how long
+        their peers moved bytes after the baseline.
+        """
+        stream, _, number = position.partition(":")
+        if position and stream != self.stream:
+            return replace(self, posted=())
+        lost = tuple(replace(one, since=0.0) for one in self.posted if one.number > int(number or 0))
+        kept = self.posted[: len(self.posted) - len(lost)]
+        return replace(self, samples=(*lost, *self.samples), posted=kept)
 
     def append(
         self,
