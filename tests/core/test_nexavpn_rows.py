@@ -37,7 +37,7 @@ def peer_row(number: int, *others: str, **changes: Any) -> PeerRow:
     """The only peer of a device, at Frankfurt. ``others``: flags that are not as in a good row."""
     plain = PeerRow(
         device(number), str(UUID(int=1000 + number)), FRA, f"17900000{number:02}.000000", text(number),
-        f"{address(number)}/32", "", text(number), FRA, "active", "alice", device(number), flags(*others),
+        f"{address(number)}/32", "", text(number), FRA, "active", "alice", "", device(number), flags(*others),
     )  # fmt: skip
     return plain._replace(**changes)
 

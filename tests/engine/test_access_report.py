@@ -16,7 +16,8 @@ OF_ALICE = [("user", "alice")]
 def report(found: Ruleset | None, *policies: PolicyTables) -> AccessReport:
     limits = RemovalLimits(3, 0.2, 3)
     return access_report.access_report(
-        plan_access(DEVICES, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"}))
+        plan_access(DEVICES, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"})),
+        {"dev-2": "laptop"},
     )
 
 
@@ -26,10 +27,11 @@ def test_devices_with_the_same_change_stand_together() -> None:
     assert (made.gained, made.lost, made.changed) == (7, 0, 0)
     many, single = made.diffs
     assert (many.count, [one.device for one in many.devices]) == (6, [f"dev-{n}" for n in range(3, 9)])
+    assert [(one.device, one.name, one.owner) for one in single.devices] == [("dev-2", "laptop", "alice")]
     assert [(one.range, one.policy) for one in single.gained] == [
         ("10.0.0.0/8", "policy 1"), ("192.0.2.0/24", "policy 2")
     ]  # fmt: skip
-    assert {one.owner for one in single.devices} == {"alice"} and not single.withheld
+    assert not single.withheld
 
 
 def test_what_waits_comes_first_and_long_lists_are_cut() -> None:

@@ -96,6 +96,10 @@ def test_an_address_is_allowed_or_refused_and_the_policy_is_named(bench: Bench) 
         False, "policy", "no finance", "10.0.5.0/24", ["office"], False
     )  # fmt: skip
     shown = bench.daemon.cli("explain", "alice/laptop 5", shows=key_text(5)).stdout
+    assert shown.startswith("laptop 5 has its peer on wg0")
+    assert f"row        {bench.tables.id(5)}, user alice, wg0, " in shown
+    listed = bench.daemon.cli("devices", "laptop").stdout.splitlines()
+    assert listed[2].split()[:3] == ["device", "user", "status"] and listed[3].split()[1:4] == ["laptop", "5", "alice"]
     assert "policies   1. deny 10.0.5.0/24: 'no finance'\n              priority 10, for user alice\n" in shown
     assert "reaches    10.0.0.0-10.0.4.255, 10.0.6.0-10.255.255.255, port 53 of 10.0.5.53\n" in shown
 
@@ -110,7 +114,7 @@ def test_what_the_packet_filter_does_is_told_where_it_differs(bench: Bench) -> N
     assert told(bench, "10.1.0.1").endswith(f"and none covers it. {kept}")
     assert story(bench)["policies"]["withheld"] is True
     lines = bench.daemon.cli("plan", code=2).stdout.splitlines()
-    at = lines.index(f"  {bench.tables.id(6)} of alice: withheld")
+    at = lines.index("  laptop 6 of alice: withheld")
     assert lines[at + 1].strip() == "- 10.0.0.0-10.0.4.255  no policy covers it now"
     bench.daemon.stop()
     bench.world.server.run("nft", "delete", "table", "inet", "wgsyncd")
@@ -154,12 +158,12 @@ def test_plan_shows_who_gains_and_loses_which_range_by_which_policy(bench: Bench
     lines = bench.daemon.cli("plan", code=2).stdout.splitlines()
     assert lines[:4] == [
         "access: 0 devices gain access, 0 lose all of it, 1 gets other access",
-        f"  {bench.tables.id(5)} of alice",
+        "  laptop 5 of alice",
         "    + 192.0.2.0/24  policy 'lab' allows it",
         "    - 10.1.0.0/16  policy 'stop' denies it",
     ]
     (diff,) = json.loads(bench.daemon.cli("plan", "--json", code=2).stdout)["access"]["diffs"]
-    assert diff["devices"] == [{"device": str(bench.tables.id(5)), "owner": "alice"}]
+    assert diff["devices"] == [{"device": str(bench.tables.id(5)), "name": "laptop 5", "owner": "alice"}]
     assert diff["lost"] == [{"range": "10.1.0.0/16", "policy": "stop"}]
     start(bench)
     wait(lambda: "192.0.2." in bench.world.server.run("nft", "list", "ruleset"), "the new policy")

@@ -28,7 +28,8 @@ _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "w
 
 def lines(report: DevicesReport, width: int) -> list[Parts]:
     """The table, with its head, at most ``width`` cells wide."""
-    return list(fit(COLUMNS, [_row(one) for one in report.devices], width))
+    columns = [one._replace(head=report.owner_word) if one.head == "owner" else one for one in COLUMNS]
+    return list(fit(columns, [_row(one) for one in report.devices], width))
 
 
 def summary(report: DevicesReport) -> str:
@@ -50,7 +51,7 @@ def _row(one: DeviceReport) -> Sequence[Line]:
     rates = (one.rx_rate, one.tx_rate) if one.state not in ("off", "waiting") else (None, None)
     return (
         (dot if one.online else no_dot, "ok" if one.online else "dim"),
-        (one.device, "dim" if one.state == "off" else ""),
+        (one.name or one.device, "dim" if one.state == "off" else ""),
         (one.owner, ""),
         (status, kind),
         (", ".join(one.addresses), ""),

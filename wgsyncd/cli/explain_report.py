@@ -86,8 +86,10 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
 
     at: str
     device: str
+    name: str  # what its owner calls it, or ""
     row: int | str
     owner: str
+    owner_word: str  # what the control plane calls an owner, such as "user"
     verdict: str
     connection: Connection | None  # what the kernel shows of the peer that the row wants
     advice: str  # the next step. "" if there is none
@@ -129,6 +131,7 @@ def explain_report(
     perspective: Perspective,
     now: float,
     zone: ZoneInfo,
+    owner_word: str = "owner",
 ) -> ExplainReport:
     """The report about one device. ``audit``: the audit rows, or why they cannot be read. ``now``: UNIX seconds."""
 
@@ -170,8 +173,10 @@ def explain_report(
     return ExplainReport(
         at=time(now) or "",
         device=row.device,
+        name=row.name,
         row=plain_id(row.id),
         owner=row.owner,
+        owner_word=owner_word,
         verdict=_verdict(found),
         connection=found.connection if _is_served(found) else None,
         advice=_advice(found, now),
@@ -253,7 +258,7 @@ def _advice(found: Explanation, now: float) -> str:
     if found.rejection is not None:
         return "Mend the row. wgsyncd sees that at once"
     if found.inactive is not None and not found.interface_error:
-        return _CURES[found.inactive.kind]
+        return _CURES[found.inactive.kind].format(owner=found.inactive.owner_kind or "owner")
     if not _is_served(found) or found.connection is None:
         return "`wgsyncd status` shows what is wrong with this server" if found.interface_error else ""
     peer = next(one for one in found.peers if one.row_key and one.interface == found.interface)
@@ -266,8 +271,8 @@ def _advice(found: Explanation, now: float) -> str:
 
 
 _CURES = {
-    Inactive.OWNER_MISSING: "Correct the owner in the row, or create that owner in the application",
-    Inactive.OWNER_INACTIVE: "Nothing is broken: the device connects again when its owner is active",
+    Inactive.OWNER_MISSING: "Correct the {owner} in the row, or create that {owner} in the application",
+    Inactive.OWNER_INACTIVE: "Nothing is broken: the device connects again when its {owner} is active",
     Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application. If it expired, issue a new"
     " QR code there",
     Inactive.DEADLINE_PASSED: "Its QR code ended before it was scanned: issue a new one in the application",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -47,6 +47,8 @@ Check = Callable[[bool, str, str], None]
 
 class StoreSettings(msgspec.Struct, frozen=True):
     """The settings of a control plane, in the table with its name. Each control plane has a subclass with its keys."""
+
+    owner_word: ClassVar[str] = "owner"  # what the control plane calls an owner, for people
 
     def check(self, check: Check) -> None:
         """Check values that no type checks. Keys are dotted, below the table of the control plane."""

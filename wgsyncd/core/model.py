@@ -202,6 +202,7 @@ class DeviceRow:
     fault_facts: RejectionFacts = NO_FACTS
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
     order: str = ""  # of rows that claim the same key or address, the lowest wins, then the lowest id
+    name: str = ""  # what its owner calls it. "": the store keeps none
     other_keys: tuple[PublicKey, ...] = field(default=(), repr=False)  # further keys of the device: they want no peer
 
     @property
@@ -258,9 +259,7 @@ class Change:
 
     @property
     def sets_preshared_key(self) -> bool:
-        """Whether the preshared key has to be sent, because it differs. 32 zero bytes clear it.
-        The kernel leaves the preshared key unchanged if it is not sent.
-        """
+        """Whether the preshared key has to be sent. One that is not sent stays, and 32 zero bytes clear it."""
         old = self.current.preshared_key if self.current else NO_PRESHARED_KEY
         return self.desired is not None and self.desired.preshared_key != old
 

@@ -182,8 +182,10 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     yield tag("p", f"{report.online} of {report.count} online. {report.matching} match{until}.")
     if report.usage_error:
         yield tag("p", f"24 h and month are not known now: {report.usage_error}", class_="bad")
-    heads = [_head(choice, head, kind, order) for head, (kind, order) in _COLUMNS.items()]
-    yield table(heads, [list(_device(one)) for one in shown], "devices")
+    word = report.owner_word.capitalize()
+    names = {head: word if head == "Owner" else head for head in _COLUMNS}
+    heads = [_head(choice, names[head], kind, order) for head, (kind, order) in _COLUMNS.items()]
+    yield table(heads, [list(_device(one, word)) for one in shown], "devices")
     pages = -(-report.matching // EACH)
     if pages > 1:
         numbers = [
@@ -235,11 +237,12 @@ def _box(name: str, checked: bool) -> Element:
     return tag("input", type="checkbox", name=name, value="1", **({"checked": "checked"} if checked else {}))
 
 
-def _device(one: DeviceReport) -> Iterator[Element]:
+def _device(one: DeviceReport, owner_word: str) -> Iterator[Element]:
     dot = tag("span", "●" if one.online else "○", class_="on" if one.online else "off", role="img",
                aria_label="online" if one.online else "offline")  # fmt: skip
-    yield tag("th", dot, " ", one.device, scope="row", class_="device")
-    yield cell("Owner", one.owner)
+    known = {"title": one.device} if one.name else {}
+    yield tag("th", dot, " ", one.name or one.device, scope="row", class_="device", **known)
+    yield cell(owner_word, one.owner)
     state = one.status if one.state == "live" else f"{one.status}, {one.state}".lstrip(", ")
     yield cell("Status", state, title=one.why) if one.why else cell("Status", state)
     yield cell("Address", ", ".join(one.addresses))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ class AccessDevice(Struct, frozen=True, kw_only=True):
     """One device whose access changes."""
 
     device: str
+    name: str  # what its owner calls it, or ""
     owner: str
 
 
@@ -54,9 +55,9 @@ class AccessReport(Struct, frozen=True, kw_only=True):
     recent: int  # other devices that lost all access in the window
 
 
-def access_report(plan: AccessPlan) -> AccessReport:
-    """The report of a plan of access."""
-    diffs = [*_diffs(plan.held, withheld=True), *_diffs(plan.changes, withheld=False)]
+def access_report(plan: AccessPlan, names: Mapping[str, str]) -> AccessReport:
+    """The report of a plan of access. ``names``: what owners call their devices, by device id."""
+    diffs = [*_diffs(plan.held, names, withheld=True), *_diffs(plan.changes, names, withheld=False)]
     return AccessReport(
         **plan.counts._asdict(),
         diffs=diffs[:MOST],
@@ -68,21 +69,24 @@ def access_report(plan: AccessPlan) -> AccessReport:
     )
 
 
-def _diffs(changes: Iterable[AccessChange], *, withheld: bool) -> list[AccessDiff]:
+def _diffs(changes: Iterable[AccessChange], names: Mapping[str, str], *, withheld: bool) -> list[AccessDiff]:
     """The changes, with the devices together that gain and lose the same by the same policies."""
     alike: dict[object, list[AccessChange]] = {}
     for change in changes:
         by = tuple(rule.policy.id for rule in change.rules)
         alike.setdefault((change.before, change.after, by), []).append(change)
-    return [_diff(some, withheld=withheld) for some in sorted(alike.values(), key=len, reverse=True)]
+    return [_diff(some, names, withheld=withheld) for some in sorted(alike.values(), key=len, reverse=True)]
 
 
-def _diff(some: Sequence[AccessChange], *, withheld: bool) -> AccessDiff:
+def _diff(some: Sequence[AccessChange], names: Mapping[str, str], *, withheld: bool) -> AccessDiff:
     first = some[0]
     gained, lost = (_ranges(access, first.rules) for access in (first.gained, first.lost))
     return AccessDiff(
         count=len(some),
-        devices=[AccessDevice(device=redact(one.device), owner=redact(one.owner)) for one in some[:MOST]],
+        devices=[
+            AccessDevice(device=redact(one.device), name=redact(names.get(one.device, "")), owner=redact(one.owner))
+            for one in some[:MOST]
+        ],
         gained=gained[:MOST],
         lost=lost[:MOST],
         more_ranges=max(0, len(gained) - MOST) + max(0, len(lost) - MOST),

@@ -54,6 +54,7 @@ class DeviceReport(Struct, frozen=True, kw_only=True):
 
     row: int | str | None  # the row's id. None: a foreign peer
     device: str  # of a foreign peer: the key's fingerprint
+    name: str  # what its owner calls it, or ""
     owner: str
     status: str  # the control plane's word. "" for a foreign peer
     state: DeviceState  # what the node does with it
@@ -79,6 +80,7 @@ class DevicesReport(Struct, frozen=True, kw_only=True):
     zone: str
     daemon: str  # why the daemon was not asked, or ""
     sampled: str | None  # when the kernel was last read
+    owner_word: str  # what the control plane calls an owner, such as "user"
     count: int  # devices of the node, and foreign peers
     online: int  # how many of them are online
     off: int  # how many have no peer and ask for none
@@ -103,7 +105,14 @@ class ListedDevice(NamedTuple):
     def has(self, text: str) -> bool:
         """Whether a text that a person typed is part of what the table shows."""
         row = self.row
-        shown = (self.name, row.owner if row else "", row.status_text if row else "", self.state, self.interface)
+        shown = (
+            self.name,
+            row.name if row else "",
+            row.owner if row else "",
+            row.status_text if row else "",
+            self.state,
+            self.interface,
+        )
         return any(text in one.casefold() for one in (*shown, *self.addresses))
 
 
@@ -158,7 +167,7 @@ def _key(sort: Order, usage: DeviceUsage | None) -> Callable[[ListedDevice], tup
         "rate": lambda one: -((one.rates.rx or 0) + (one.rates.tx or 0)),
     }
     by = moved if sort in ("24h", "month") else first.get(sort)
-    return lambda one: (by(one) if by is not None else 0, one.row is None, one.name)
+    return lambda one: (by(one) if by is not None else 0, one.row is None, one.row.name if one.row else "", one.name)
 
 
 def _address(text: str) -> tuple[int, str]:
@@ -217,6 +226,7 @@ def build(
         zone=zone.key,
         daemon=redact(daemon),
         sampled=iso(status.dumps.at, zone) if status.dumps is not None else None,
+        owner_word=settings.store.owner_word,
         count=len(found),
         online=sum(is_online(one, now) for one in found),
         off=sum(one.state == "off" for one in found),
@@ -253,6 +263,7 @@ def _reports(
         yield DeviceReport(
             row=plain_id(row.id) if row is not None else None,
             device=redact(one.name),
+            name=redact(row.name) if row is not None else "",
             owner=redact(row.owner) if row is not None else "",
             status=redact(row.status_text) if row is not None else "",
             state=one.state,

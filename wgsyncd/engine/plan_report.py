@@ -37,6 +37,7 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
     interface: str
     row: int | str | None  # the row's id. None: the peer belongs to no row.
     device: str  # "" for a foreign peer
+    name: str  # what its owner calls it. "": it has no name, or its row is gone
     owner: str
     address: str  # allowed addresses, separated by commas
     peer: str  # the key's fingerprint
@@ -116,6 +117,7 @@ def build(
     ``now`` (UNIX seconds) and ``zone`` say which times are of today.
     """
     plan = decision.plan
+    names = {want.row.device: want.row.name for wants in decision.desired.peers.values() for want in wants.values()}
 
     def changes(some: Iterable[Change]) -> list[PlannedChange]:
         return [planned_change(one, decision, zone, now) for one in some]
@@ -141,7 +143,7 @@ def build(
             window=decision.window,
             recent=decision.recent,
         ),
-        access=access_report(access) if access is not None else None,
+        access=access_report(access, names) if access is not None else None,
         bandwidth=bandwidth_plan(bandwidth) if bandwidth is not None else None,
         live=plan.live_count,
     )
@@ -194,11 +196,21 @@ def planned_change(change: Change, decision: Decision, zone: ZoneInfo, now: floa
         interface=change.interface,
         row=None if change.row_id is None else plain_id(change.row_id),
         device=redact(change.device),
+        name=redact(_name(change, decision)),
         owner=redact(change.owner),
         address=",".join(sorted(map(str, peer.allowed_ips))) if peer else "",
         peer=fingerprint(change.public_key),
         reason=redact(reason),
     )
+
+
+def _name(change: Change, decision: Decision) -> str:
+    """What the owner of a device calls it, as the row says."""
+    want = decision.desired.peers.get(change.interface, {}).get(change.public_key)
+    if want is not None:
+        return want.row.name
+    row, _ = decision.desired.revoked.get(change.public_key, (None, ""))
+    return row.name if row is not None else ""
 
 
 def _passed_deadline(row: DeviceRow, why: InactiveReason, zone: ZoneInfo, now: float) -> str:

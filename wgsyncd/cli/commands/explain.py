@@ -75,8 +75,9 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
     policies = _policies(settings, agent, view, found, to)
     bandwidth = None if found.is_ignored else bandwidth_report(row.owner, view.snapshot.terms, settings.shaping_policy)
     return explain_report(
-        found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone
-    )
+        found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone,
+        settings.store.owner_word,
+    )  # fmt: skip
 
 
 def _policies(
@@ -141,7 +142,7 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
 def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     """Everything, in blocks that an empty line separates. The verdict is the last block, too, for a small screen."""
     policies = report.policies
-    verdict: list[Parts] = [(f"{report.device} {report.verdict}", "head")]
+    verdict: list[Parts] = [(f"{report.name or report.device} {report.verdict}", "head")]
     if policies is not None and (to := policies.to) is not None:
         verdict.append((to.text, "ok" if to.allowed else "fault"))
     verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
@@ -191,7 +192,7 @@ def _rule(text: str, *, holds: bool) -> Line:
 def _row(report: ExplainReport) -> Iterator[tuple[str, str]]:
     """What the row says."""
     place = f"{report.interface or 'no interface'}, {', '.join(report.addresses) or 'no address'}"
-    yield "row", f"{report.row}, owner {report.owner}, {place}"
+    yield "row", f"{report.row}, {report.owner_word} {report.owner}, {place}"
     yield "key", report.public_key or f"cannot be read: it {report.key_fault}"
     yield "psk", f"the row has {'one' if report.preshared_key else 'none'}"
     yield "status", report.status

@@ -117,8 +117,8 @@ def _interface(
     rows = [
         [
             (text, _KINDS[sign])
-            for text in (f"{sign} {name}", one.device or "(foreign)", one.owner or "-", one.address or "-", one.peer,
-                         f"{one.reason}{note}")
+            for text in (f"{sign} {name}", one.name or one.device or "(foreign)", one.owner or "-", one.address or "-",
+                         one.peer, f"{one.reason}{note}")
         ]
         for sign, one, note in ours
     ]  # fmt: skip
@@ -145,7 +145,10 @@ def _access(report: AccessReport) -> Iterator[Line]:
 
 def _diff(diff: AccessDiff) -> Iterator[Line]:
     """What some devices gain and lose. Ranges come before the policy that decides about them."""
-    some = [f"{one.device} of {one.owner}" if one.owner else one.device for one in diff.devices[:SOME]]
+    some = [
+        f"{one.name or one.device} of {one.owner}" if one.owner else one.name or one.device
+        for one in diff.devices[:SOME]
+    ]
     more = f" and {diff.count - len(some)} more" if diff.count > len(some) else ""
     yield f"  {', '.join(some)}{more}{': withheld' if diff.withheld else ''}", ""
     for sign, ranges in (("+", diff.gained), ("-", diff.lost)):

@@ -36,6 +36,7 @@ class PeerRow(NamedTuple):
     device_gateway: str  # the gateway's id that the device has
     status: str
     username: str
+    name: str  # devices.name
     holder: str  # the id of the device that has the address by ip_allocations
     flags: str  # one "0" or "1" for each of FLAGS
 
@@ -122,6 +123,7 @@ def _row(one: PeerRow, others: tuple[PublicKey, ...], required: Requirements) ->
         id=UUID(one.device),
         device=one.device,
         owner=one.username,
+        name=one.name,
         interface=required.gateways[one.gateway],
         addresses=(one.address,),
         public_key=read_key(one.public_key),

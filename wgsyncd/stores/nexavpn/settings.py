@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -87,6 +87,8 @@ class Policies(msgspec.Struct, frozen=True):
 
 class Nexavpn(StoreSettings, frozen=True):
     """The control plane "nexavpn": a PostgreSQL database with the tables of NexaVPN."""
+
+    owner_word: ClassVar[str] = "user"
 
     database: Database = Database()
     devices: Devices = Devices()
