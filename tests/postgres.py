@@ -64,6 +64,22 @@ class PrivatePostgres:
             "start",
         )
 
+    def begin_standby(self) -> PrivatePostgres:
+        """A streaming standby with the data of now, which runs. Its caller closes it."""
+        standby = PrivatePostgres(self.options)
+        try:
+            source = ("-h", str(self.directory), "-U", "postgres", "-c", "fast", "-X", "stream", "--no-sync")
+            standby._run("pg_basebackup", *source, "--write-recovery-conf")
+            standby.start()
+        except BaseException:
+            standby.close()
+            raise
+        return standby
+
+    def promote(self) -> None:
+        """Make this standby a primary, and wait until it takes writes."""
+        self._run("pg_ctl", "-w", "promote")
+
     def stop(self, how: str = "immediate") -> None:
         """Stop the server. "immediate" ends it as a crash does."""
         self._run("pg_ctl", "-m", how, "stop")
