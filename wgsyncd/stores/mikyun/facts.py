@@ -15,9 +15,10 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.border import sensible
+from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.identity import NodeHolder
+from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
@@ -101,7 +102,7 @@ def _nodes(connection: Connection) -> tuple[str, ...]:
 
 def _holder(connection: Connection, settings: Settings) -> str:
     try:
-        known = NodeHolder(connection, settings.node.name).load()
+        known = NodeHolder(connection, MARIADB, settings.node.name).load()
     except StoreError:  # the finding about rights reports it
         return ""
     if known is None or not known.identity.machine:

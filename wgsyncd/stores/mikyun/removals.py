@@ -28,17 +28,3 @@ def save(connection: Connection, node: str, removals: Sequence[Removal]) -> None
             "INSERT INTO wgsyncd_removals (node, uptime, removed, demanded, peers) VALUES (%s, %s, %s, %s, %s)",
             (node, *one[:4]),  # This control plane has no policies, so no loss of access
         )
-
-
-def keep(connection: Connection, node: str, uptime: float, lasted: float | None) -> None:
-    """Count the ages by the ``uptime`` of the boot that takes the node, in the open transaction.
-
-    ``lasted``: the last known uptime of another boot. None: the boot is the same. Time between that moment and now does
-    not count, because no clock is sure of it. So the guard forgets late rather than early. If this boot was put back,
-    later times become now.
-    """
-    if lasted is not None:
-        sql = "UPDATE wgsyncd_removals SET uptime = LEAST(uptime - %s, 0) + %s WHERE node = %s"
-        connection.execute(sql, (lasted, uptime, node))
-    elif uptime > 0:
-        connection.execute("UPDATE wgsyncd_removals SET uptime = LEAST(uptime, %s) WHERE node = %s", (uptime, node))

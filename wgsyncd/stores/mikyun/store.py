@@ -21,13 +21,14 @@ from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.border import at_border
+from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.changing import Changer
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.device_usage import load_usage
 from wgsyncd.stores.mikyun.digest import Digest
 from wgsyncd.stores.mikyun.figures import load_totals
-from wgsyncd.stores.mikyun.identity import NodeHolder, rename_node
+from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.later import post_set_aside, resolve_quarantine, still_quarantined
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.probing import PROBE_AT_START, Probe, open_probe
@@ -118,7 +119,7 @@ class MariaDBStore:
         )
 
     def _place(self) -> NodeHolder:
-        return NodeHolder(self._connection, self._node, self._interfaces)
+        return NodeHolder(self._connection, MARIADB, self._node, self._interfaces)
 
     def _ensure_inspected(self) -> None:
         """Connect if there is no connection: what :meth:`_inspect` finds decides how statements are written."""
@@ -220,7 +221,7 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         writer = self._writer()
         with self._connection.transaction():
-            rename_node(self._connection, node, self._node)
+            self._place().rename_from(node)
             writer.insert_audit(audit, calendar.now)
 
     def release(self, identity: Identity) -> None:

@@ -21,12 +21,13 @@ from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import CommitResult, Snapshot
 from wgsyncd.stores.border import at_border
+from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.nexavpn import usage
 from wgsyncd.stores.nexavpn.books import STAGES, StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
-from wgsyncd.stores.nexavpn.holding import NodeHolder
+from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.listening import Listener
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
@@ -76,7 +77,7 @@ class NexaStore:
 
     @property
     def _place(self) -> NodeHolder:
-        return NodeHolder(self._connection, self._node, tuple(self._interfaces))
+        return NodeHolder(self._connection, POSTGRES, self._node, tuple(self._interfaces))
 
     def _ensure_prepared(self) -> None:
         """Connect if there is no connection: an audit row names a gateway."""
