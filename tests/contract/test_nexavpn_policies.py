@@ -12,10 +12,12 @@ import pytest
 from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import PrivatePostgres
 from wgsyncd.core.model import DeviceRow
-from wgsyncd.core.network import as_networks, parse_host
+from wgsyncd.core.network import as_networks, parse_host, parse_network
 from wgsyncd.core.policies.model import Access, AccessPolicy, Device, Group, PolicySettings, PolicyTables, Target
 from wgsyncd.core.policies.resolve import Resolver
+from wgsyncd.core.state import Condition
 from wgsyncd.ports import Store
+from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY
 from wgsyncd.stores.nexavpn.settings import Nexavpn, Policies
 
 OFFICE = named("office")
@@ -144,3 +146,25 @@ def test_policies_of_other_gateways_devices_are_not_seen(nexa: NexavpnTables) ->
     nexa.policy("bobs", "allow", "10.9.0.0/16", to=[("user", named("bob"))])
     assert set(by_name(nexa.store())) == {"office", "all"}
     assert all(isinstance(one.id, UUID) for one in policies(nexa.store()).policies)
+
+
+def test_the_routes_of_a_client_are_read_with_changed_policies(nexa: NexavpnTables) -> None:
+    store, device = nexa.store(), str(nexa.id(5))
+    assert policies(store).routes == {device: ()}
+    nexa.sql("UPDATE wireguard_peers SET allowed_ips = ARRAY['10.1.0.0/16', 'fd01::/16', NULL]::cidr[]")
+    nexa.policy("more", "allow", "10.9.0.0/16", to=[("user", named("alice"))])
+    assert policies(store).routes == {device: as_networks(map(parse_network, ("10.1.0.0/16", "fd01::/16")))}
+    nexa.sql("UPDATE wireguard_peers SET deleted_at = now()")
+    assert policies(nexa.store()).routes == {}
+
+
+def test_a_policy_that_leaves_a_doubt_is_a_condition(nexa: NexavpnTables) -> None:
+    store = nexa.store()
+    assert store.snapshot().conditions == frozenset()
+    nexa.sql("UPDATE policies SET effect = 'maybe' WHERE name = 'office'")
+    nexa.sql("UPDATE policy_targets SET target_type = 'robot' WHERE policy_id = %s", OFFICE)
+    assert store.snapshot().conditions == frozenset(
+        {Condition(POLICY_FAULTY, str(OFFICE), str(OFFICE), "effect, target")}
+    )
+    nexa.sql("UPDATE policies SET is_active = false WHERE name = 'office'")
+    assert store.snapshot().conditions == frozenset()

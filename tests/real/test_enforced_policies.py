@@ -215,6 +215,7 @@ def test_a_gateway_whose_row_differs_from_its_interface_is_told_and_served(offic
     office.daemon.start()
     wait(lambda: office.has_element(5), "the element of the device")
     assert not office.audited("gateway.gateway_drift")
+    assert json.loads(office.daemon.cli("status", "--json").stdout)["policies"]["stale_profiles"] == 1
     office.tables.update("gateways", named("wg0"), listen_port=1)
     wait(lambda: office.audited("gateway.gateway_drift"), "the audit row")
     (row,) = office.audited("gateway.gateway_drift")

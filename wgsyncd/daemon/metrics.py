@@ -173,6 +173,7 @@ def _policies(status: DaemonStatus) -> Iterator[Metric]:
         ("failing_planes", "Parts beside the peers that cannot be read or changed.", len(status.plane_errors)),
         ("filter_elements", "Addresses of devices in the packet filter.", one.devices),
         ("filter_profiles", "Lists of addresses that devices share in the packet filter.", one.profiles),
+        ("stale_profiles", "Devices whose client routes other addresses than policies allow.", one.stale_profiles),
         ("access_withheld_devices", "Devices whose loss of access waits for an approval.", one.withheld),
     ):
         yield _gauge(name, text, value)

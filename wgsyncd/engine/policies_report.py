@@ -17,6 +17,7 @@ class PoliciesReport:
     devices: int  # with an element in the ruleset
     profiles: int  # lists of addresses that devices share
     withheld: int  # devices that would lose all access, and keep it until an admin approves
+    stale_profiles: int  # devices whose client routes other addresses than their policies are about
     plan: str  # the plan id that the admin approves. "" if nothing is withheld
     changes: int  # transactions of the packet filter
     drifts: int  # how often another program had changed the table
@@ -37,6 +38,7 @@ def policies_report(status: DaemonStatus) -> PoliciesReport | None:
         devices=found.devices,
         profiles=found.profiles,
         withheld=found.withheld,
+        stale_profiles=found.stale_profiles,
         plan=found.plan_id,
         changes=found.changes,
         drifts=found.drifts,

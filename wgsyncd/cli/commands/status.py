@@ -188,7 +188,8 @@ def _work(report: StatusReport) -> Iterator[Line]:
         by = f", last because of {policies.last_program}" if policies.last_program else ""
         mended = f", the packet filter was put right {policies.restorations} times{by}" if policies.restorations else ""
         told = f"{policies.devices} addresses in {policies.profiles} profiles, packets refused: {refused or 0}"
-        yield f"policies: {told}{mended}", ""
+        stale = f", {policies.stale_profiles} profiles of clients are stale" if policies.stale_profiles else ""
+        yield f"policies: {told}{mended}{stale}", ""
     if (shaping := report.shaping) is not None:
         slowed = f", {shaping.slowed} contracts are beyond their monthly cap" if shaping.slowed else ""
         yield f"bandwidth: {sum(shaping.devices.values())} devices are shaped{slowed}", ""

@@ -105,6 +105,8 @@ class PolicyTables:
     policies: tuple[AccessPolicy, ...] = ()
     groups: tuple[Group, ...] = ()
     dns_servers: frozenset[Network] = frozenset()  # hosts, of the gateways of this node
+    # By device id: what its client routes into the tunnel, as its profile was issued. Without an entry nobody knows.
+    routes: Mapping[str, Networks] = field(default_factory=dict)
     owners: Mapping[str, str] = field(default_factory=dict)  # by device id: the owner's id, if rows have a name instead
 
 

@@ -26,6 +26,7 @@ from wgsyncd.core.policies.model import (
     tag,
 )
 from wgsyncd.core.policies.resolve import Resolver, Rule
+from wgsyncd.core.policies.routes import stale_profiles
 from wgsyncd.core.records import PeerId
 
 NOTHING = Ruleset()
@@ -71,6 +72,7 @@ class AccessPlan:
     held: tuple[AccessChange, ...]  # of the devices that keep their access until an admin approves
     faults: tuple[PolicyFault, ...]
     verdict: AccessVerdict
+    stale: frozenset[str]  # ids of the devices whose client routes other addresses
 
     @property
     def plan_id(self) -> str:
@@ -162,5 +164,5 @@ def plan_access(
         holders={host: (device.interface, device.key) for device in devices for host in device.hosts},
         changes=tuple(one for one in changes if one.device not in held),
         held=tuple(one for one in changes if one.device in held),
-        faults=resolver.faults, verdict=verdict,
+        faults=resolver.faults, verdict=verdict, stale=stale_profiles(devices, tables, resolver),
     )  # fmt: skip

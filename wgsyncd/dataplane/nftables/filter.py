@@ -29,6 +29,7 @@ from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
 
+SHOWN = 5  # devices that a line of the log names
 TOLD = 3600.0  # seconds: so long another repair after the same program is not audited
 
 
@@ -168,7 +169,12 @@ class PacketFilter:
     def _tell(self, plan: AccessPlan) -> None:
         """Log what needs an admin, when it begins."""
         self.status.withheld, self.status.plan_id = len(plan.withheld), plan.plan_id if plan.withheld else ""
-        count = len(plan.withheld)
+        self.status.stale_profiles, count = len(plan.stale), len(plan.withheld)
+        if self._changed("stale", bool(plan.stale)) and plan.stale:
+            some = sorted(plan.stale)[:SHOWN]
+            self._log.warning(
+                "clients route other addresses than their policies allow", profiles=len(plan.stale), devices=some
+            )
         if self._changed("withheld", plan.plan_id if count else "") and count >= 2 * self._most_withheld and count:
             said = "too many devices would lose all access: withheld until an admin approves"
             self._log.error(said, devices=count, plan=plan.plan_id)

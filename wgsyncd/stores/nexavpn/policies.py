@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import time
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
 from wgsyncd import log
-from wgsyncd.core.network import Network, parse_host
+from wgsyncd.core.network import Network, Networks, as_networks, parse_host, parse_network
 from wgsyncd.core.policies.model import AccessPolicy, Group, PolicySettings, PolicyTables, Target
 from wgsyncd.core.policies.resolve import Resolver
 from wgsyncd.core.state import Condition
@@ -33,6 +34,14 @@ SELECT DISTINCT {text_of("one")} FROM wgsyncd.gateways, unnest(dns_servers) AS o
 POLICY_FAULTY = "policy_faulty"  # the type of the condition of a policy whose texts leave a doubt
 
 
+_ROUTES = """
+SELECT p.allowed_ips::text[], array_agg(p.device_id::text)
+FROM wgsyncd.wireguard_peers p JOIN wgsyncd.devices d ON d.id = p.device_id AND d.public_key = p.public_key
+WHERE p.deleted_at IS NULL GROUP BY 1
+"""
+_AGAIN = 300.0  # seconds: so often the routes of clients are read, or when policies have changed
+
+
 class PolicyReader:
     """Reads the policies that reach the devices of this node. The views show no others."""
 
@@ -40,6 +49,8 @@ class PolicyReader:
         self._log, self._changed = log.get("store"), log.OnChange()
         self._policies: tuple[AccessPolicy, ...] = ()  # as last read
         self._faulty: frozenset[Condition] = frozenset()  # what is wrong with them
+        self._routes: Mapping[str, Networks] = {}  # of clients, by device
+        self._routes_at = -_AGAIN  # monotonic seconds when they were read
 
     def load(self, connection: Connection, gateways: Collection[str]) -> PolicyTables:
         """What the tables say now. ``gateways``: ids of the gateways whose DNS servers every device reaches."""
@@ -56,9 +67,12 @@ class PolicyReader:
         for *group, user in connection.query(_GROUPS):
             members.setdefault(tuple(group), set()).add(user)
         groups = tuple(Group(one, frozenset(users), gone, name) for (one, gone, name), users in sorted(members.items()))
-        if policies != self._policies:
+        now = time.monotonic()
+        if policies != self._policies or now - self._routes_at >= _AGAIN:
             self._policies, self._faulty = policies, _faulty(policies)
-        return PolicyTables(policies, groups, self._dns(connection, gateways), dict(connection.query(_OWNERS)))
+            self._routes, self._routes_at = _routes(connection), now
+        owners: dict[str, str] = dict(connection.query(_OWNERS))
+        return PolicyTables(policies, groups, self._dns(connection, gateways), self._routes, owners)
 
     @property
     def conditions(self) -> frozenset[Condition]:
@@ -86,6 +100,14 @@ def _faulty(policies: tuple[AccessPolicy, ...]) -> frozenset[Condition]:
     return frozenset(
         Condition(POLICY_FAULTY, policy, policy, ", ".join(dict.fromkeys(some))) for policy, some in kinds.items()
     )
+
+
+def _routes(connection: Connection) -> Mapping[str, Networks]:
+    """What clients route, by device. Devices with the same routes share one object."""
+    found: dict[str, Networks] = {}
+    for routes, devices in connection.query(_ROUTES):
+        found |= dict.fromkeys(devices, as_networks(parse_network(one) for one in routes or () if one))
+    return found
 
 
 def _by_policy(rows: Iterable[Any]) -> dict[UUID, list[tuple[str, ...]]]:
