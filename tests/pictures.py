@@ -1,12 +1,14 @@
-"""The pictures of README.md and etc/doc: real screens of a real daemon with real WireGuard and MariaDB, as tmux shows them.
+"""The pictures of README.md and etc/doc: real screens of a real daemon with real WireGuard and MariaDB.
 
-    python -m tests.pictures           # writes etc/pictures/*.svg, needs root, tmux and libfaketime
+    python -m tests.pictures           # writes etc/pictures, needs root, tmux, libfaketime, chromium and pngquant
 
-Only the days of `usage` are made. Between two days, libfaketime sets the daemon's clock, because nobody waits two weeks.
+tmux shows the commands, and chromium shows the page. Only the time is made: libfaketime sets the daemon's clock again and
+again, because nobody waits two weeks. The picture of the console is of tests/real/test_prometheus.py.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import secrets
@@ -24,7 +26,10 @@ from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 
+from tests.browser import Browser
 from tests.real.bench import PATIENCE, Bench, Device, Ear, real_device, wait
+from tests.wait import until
+from wgsyncd.core.identity import BEAT
 from wgsyncd.demo.mariadb import PrivateServer
 
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
@@ -42,6 +47,8 @@ text{fill:#e6edf3} rect{fill:#0d1117;stroke:#3d444d}
 }
 </style>"""  # the colours of github.com, where most readers see the pictures
 DAYS = 14
+STEPS = [*(f"-{day}d" for day in range(DAYS - 1, 0, -1)), *(f"-{minutes}m" for minutes in range(1410, 0, -30)), "+0"]
+"""How far the daemon's clock is behind: first by days, and then the last day by half hours."""
 CROWD = (("0001-DEV-001", 11), ("0001-DEV-002", 12), ("0002-DEV-001", 21))
 
 
@@ -57,7 +64,7 @@ def main() -> None:
             bench.open()
             bench.sql("UPDATE contracts SET contract_status = 'active';"
                       "INSERT INTO contracts (contract_number, contract_id, contract_status) VALUES (3, '0003', 'active')")  # fmt: skip
-            bench.configure({"node.name": "r640", "node.zone": "UTC"})
+            bench.configure({"node.name": "r640", "node.zone": "UTC", "metrics.page": True})
             play(bench, top)
             pictures(bench)
         finally:
@@ -70,21 +77,24 @@ def play(bench: Bench, top: Path) -> None:
     bench.insert(*crowd)
     bench.insert(Device("0002-DEV-002", "10.251.0.22", "wg1", contract="0002"))
     clock = top / "clock"
-    clock.write_text(f"-{DAYS - 1}d\n")
+    clock.write_text(f"{STEPS[0]}\n")
+    os.utime(bench.daemon.config, (0, 0))  # before the daemon's start, by its clock
     bench.daemon.start({"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(clock), "FAKETIME_NO_CACHE": "1",
                         "DONT_FAKE_MONOTONIC": "1"})  # fmt: skip
     customers = [bench.customer(one) for one in crowd]
     chance = random.Random(7)
-    for day in range(DAYS):
-        (top / "new").write_text(f"-{DAYS - 1 - day}d\n" if day < DAYS - 1 else "+0\n")
+    for number, step in enumerate(STEPS):
+        (top / "new").write_text(f"{step}\n")
         (top / "new").rename(clock)
-        wait(lambda day=day: len(bench.daemon.lines(event="the clock was set")) >= day, "the clock was set")
-        work = [one.transfer(up=chance.randrange(1, 5) << 20, down=chance.randrange(2, 25) << 20) for one in customers]
+        wait(lambda number=number: len(bench.daemon.lines(event="the clock was set")) >= number, "the clock was set")
+        size = 120 if step.endswith("d") else 4  # of a day, or of half an hour
+        work = [one.transfer(up=size * chance.randrange(30, 150) << 10, down=size * chance.randrange(200, 1000) << 10)
+                for one in customers]  # fmt: skip
         assert [one.wait(PATIENCE) for one in work] == [0, 0, 0]
         polls = bench.daemon.cycles("account")
         wait(lambda polls=polls: bench.daemon.cycles("account") > polls + 1, "posted")
-    bench.daemon.stop()
-    bench.daemon.start()  # by the real clock
+    beats = bench.daemon.cycles("heartbeat")
+    until(lambda: bench.daemon.cycles("heartbeat") > beats, 2 * BEAT, "a heartbeat by the real clock")
     bench.insert(Device("0001-DEV-003", "10.0.0.13"))  # no address of wg0: rejected
     bench.insert(
         Device("0003-DEV-001", "10.200.0.31", contract="0003"), Device("0003-DEV-002", "10.200.0.32", contract="0003")
@@ -92,19 +102,24 @@ def play(bench: Bench, top: Path) -> None:
     wait(lambda: len(bench.peers()) == 5, "new devices")
     bench.sql("UPDATE customer_devices SET status = 'paused' WHERE device_id = '0003-DEV-002'")
     wait(lambda: len(bench.peers()) == 4, "one is paused")
-    for one, seconds in zip(customers, (40, 30, 20), strict=True):
-        one.transfer(up=20 << 20, down=90 << 20, seconds=seconds)
+    for one, seconds in zip(customers, (90, 75, 60), strict=True):
+        one.transfer(up=6 << 20, down=24 << 20, seconds=seconds)
 
 
 def pictures(bench: Bench) -> None:
     """Take the pictures of the bench's daemon."""
     since = datetime.now(UTC).date() - timedelta(days=DAYS - 1)
-    # A line of rates: both directions of wg0 in MiB a second.
+    # A line of rates: both directions of wg0.
     status, usage = "status --watch 1", f"usage --since {since}"
-    record("status", f"wgsyncd {status}", of_daemon(bench, status), lines=30, until=r"wg0 .*( [0-9.]+ MiB){4}")
+    record("status", f"wgsyncd {status}", of_daemon(bench, status), lines=36, until=r"wg0 .*( [0-9.]+ [KMG]iB){4}")
     record("usage", f"wgsyncd {usage}", of_daemon(bench, usage), lines=DAYS + 8, until=r"sent by the server")
     devices = "devices --all --sort 24h"
     record("devices", f"wgsyncd {devices}", of_daemon(bench, devices), lines=12, until=r"0003-DEV-002")
+    with tempfile.TemporaryDirectory() as profile, Browser(Path(profile), bench.world.server.inside(())) as browser:
+        browser.show(1000, 760)
+        browser.open("http://127.0.0.1:9586/")
+        browser.picture(PICTURES / "page.png", whole=False)
+    subprocess.run(["pngquant", "--force", "--nofs", "--ext=.png", "64", PICTURES / "page.png"], check=True)
 
 
 def of_daemon(bench: Bench, command: str) -> list[str]:
