@@ -103,6 +103,8 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
     "the application writes another zone": (
         lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
         "written times", "fault", "h from now", "@@global.time_zone"),
+    "a replica": (
+        lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "SET GLOBAL read_only = 0"),
     "no interface": (
         lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no such interface", "systemctl restart wg-quick@wg0"),
     "no address": (
@@ -143,7 +145,7 @@ def shell(good: Bench) -> Callable[[str], str]:
 
 MENDED = ("a secret is readable", "everything is readable", "too much", "too much everywhere", "too little of a column",
           "may not delete", "may nothing with a table", "may not audit", "an older schema", "a table is missing",
-          "no address", "down", "a configuration for everybody")  # fmt: skip
+          "a replica", "no address", "down", "a configuration for everybody")  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BROKEN)

@@ -32,7 +32,7 @@ SAMPLES = {
 TOOLS = frozenset((
     "apt-get", "awk", "chmod", "chown", "cp", "df", "du", "echo", "editor", "id", "install", "ip", "journalctl", "ls",
     "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "printf", "ps", "psql", "sed", "sort", "ss", "systemctl",
-    "sysctl", "systemd-sysusers", "tail", "timedatectl", "wg", "wgsyncd",
+    "sysctl", "systemd-sysusers", "tail", "test", "timedatectl", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
 IN_TEXT = re.compile(

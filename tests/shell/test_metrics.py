@@ -202,7 +202,7 @@ def test_health_and_readiness(http: Http) -> None:
     assert http.get("/readyz")[:2] == (503, "no complete reconcile since start\n")
     http.status.reconciled = True
     http.status.database_error = f"2003 refused\n{KEY}"
-    assert http.get("/readyz")[:2] == (503, "the database does not answer: 2003 refused\\nxTIBA5rb…\n")
+    assert http.get("/readyz")[:2] == (503, "the database does not serve wgsyncd: 2003 refused\\nxTIBA5rb…\n")
     http.status.database_up = True
     assert http.get("/readyz")[:2] == (200, "ok\n")
     http.alive = False

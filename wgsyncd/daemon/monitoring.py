@@ -34,7 +34,7 @@ def pages(status: DaemonStatus, alive: Callable[[], bool]) -> Routes:
             return _text("no complete reconcile since start")
         if not status.compares:
             return _text(f"no interface can be compared: {'; '.join(status.interface_errors.values())}")
-        return _text("" if status.database_up else f"the database does not answer: {status.database_error}")
+        return _text("" if status.database_up else f"the database does not serve wgsyncd: {status.database_error}")
 
     return {"/metrics": {"GET": scrape}, "/healthz": {"GET": liveness}, "/readyz": {"GET": readiness}}
 

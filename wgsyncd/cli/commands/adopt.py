@@ -144,10 +144,10 @@ def _undo(settings: Settings, agent: Agent, *, json: bool) -> int:
     """Report foreign peers only, and put those back that were removed. 1: some are not back."""
     _adopt(settings, agent, AuditAction.ADOPTION_UNDONE)
     _sync()  # A cycle that began before the adoption ended has ended then.
-    undone = [_put_back(agent, name) for name in settings.interfaces]
-    report = UndoneReport(interfaces=undone)
+    report = UndoneReport(interfaces=[_put_back(agent, name) for name in settings.interfaces])
+    _sync()  # Now `wgsyncd status` knows them.
     output.print_report(report, _undone_lines(report), json=json)
-    return 1 if any(one.error or one.waiting for one in undone) else 0
+    return 1 if any(one.error or one.waiting for one in report.interfaces) else 0
 
 
 def _put_back(agent: Agent, name: str) -> UndoneInterface:

@@ -101,7 +101,8 @@ def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | No
             return warning(check, f"{file} can be read by its group ({stat.filemode(found.st_mode)})", mend)
         return ok(check, f"{file}, {stat.filemode(found.st_mode)}, and systemd gives the service a copy at its start")
     if who is not None and closed is not None:
-        return fault(check, f"{file}: the user {who.name} may not enter {closed}", f"chmod o+x {closed}")
+        opens = f"chmod o+x {closed}" if copied is None else mend  # a copy needs no open directory
+        return fault(check, f"{file}: the user {who.name} may not enter {closed}", opens)
     if who is not None and not who.may(file, 4):
         return fault(check, f"{file} cannot be read by the user {who.name}", mend)
     if found.st_mode & 0o020:

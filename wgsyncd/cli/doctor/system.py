@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.daemon import lock
 
 UNIT = "wgsyncd"
@@ -188,7 +188,5 @@ def _clock() -> Finding:
     if said == "yes":
         return ok("clock", "NTP keeps it")
     if said == "no":
-        return warning(
-            "clock", "NTP does not keep it: activation deadlines and windows follow it", "timedatectl set-ntp true"
-        )
+        return warning("clock", "NTP does not keep it: activation deadlines and windows follow it", NTP)
     return warning("clock", "timedatectl does not say whether NTP keeps it", "timedatectl status")

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+NTP = "timedatectl set-ntp true || apt-get install -y --no-install-recommends systemd-timesyncd"
+"""Turns NTP on. The first command fails where no service for NTP is installed."""
+
 
 class Severity(StrEnum):
     """How bad a finding is."""

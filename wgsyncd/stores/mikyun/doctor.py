@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.border import Unsupported
@@ -207,6 +207,6 @@ def _clock(facts: Database) -> Finding:
     if abs(facts.ahead) > _CLOCK + facts.doubt:
         return fault(
             "database clock", f"it is {abs(facts.ahead):.1f} s {'ahead of' if facts.ahead > 0 else 'behind'} ours",
-            "timedatectl set-ntp true",
+            NTP,
         )  # fmt: skip
     return ok("database clock", f"agrees with ours within {max(facts.doubt, 0.01):.2f} s")

@@ -27,7 +27,7 @@ from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
 from wgsyncd.stores.mikyun.trouble import MariaDBError
 
-_NO_TABLE, _NO_COLUMN = 1146, 1054
+_NO_TABLE, _NO_COLUMN, _READ_ONLY = 1146, 1054, 1290
 _DENIED = frozenset((1142, 1143))
 _SECRETS = {
     "customer_devices": {"private_key", "nc_user", "nc_password"},
@@ -203,7 +203,8 @@ def _refusal(connection: Connection, sql: str) -> int | None:
     except MariaDBError as error:
         if error.number in _DENIED or error.number in (_NO_TABLE, _NO_COLUMN):
             return error.number
-        raise
+        if error.number != _READ_ONLY:  # nobody knows then, and the finding about the server reports it
+            raise
     return None
 
 

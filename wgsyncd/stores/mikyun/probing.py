@@ -55,10 +55,16 @@ class Probe:
     def findings(self) -> Iterator[Finding]:
         """Every finding, the worst first. None if all is well."""
         yield from self.inexact()
-        yield from self._server()
+        if read_only := self._is_read_only():
+            # On a replica, a write would break the replication. So the command first makes sure that it is none.
+            todo = "test -z \"$(mariadb -e 'SHOW ALL SLAVES STATUS')\" && mariadb -e 'SET GLOBAL read_only = 0'"
+            why = "it is read-only. If it is a replica, name the server that takes writes in mikyun.database"
+            yield fault("server", why, todo)
         yield from self._columns()
         yield from self._contracts()
         yield from self._views()
+        if read_only:  # it would refuse whatever is tried
+            return
         yield from self._trail()
         if not any(True for _ in self.inexact()):  # what is rolled back has to vanish
             yield from self._own()
@@ -92,10 +98,9 @@ class Probe:
                 why = f"{name} is of type {one.written}, which cannot count bytes exactly"
                 yield fault(DEVICES, why, self._modify(DEVICES, name, one, "BIGINT"))
 
-    def _server(self) -> Iterator[Finding]:
-        read_only = self.connection.query("SELECT @@global.read_only")[0][0]
-        if int(read_only):
-            yield fault("server", "it is read-only: is it a replica?", 'mariadb -e "SET GLOBAL read_only = 0"')
+    def _is_read_only(self) -> bool:
+        """Whether the server refuses all writes. It says 1, or a word since MariaDB 12."""
+        return str(self.connection.query("SELECT @@global.read_only")[0][0]).upper() not in ("0", "OFF")
 
     def _columns(self) -> Iterator[Finding]:
         columns = self.shape.of(DEVICES)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.errors import StoreError, StoreErrorCode
 from wgsyncd.stores.border import Unsupported, sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
@@ -170,7 +170,7 @@ def _clock(ahead: float, doubt: float) -> Finding:
     if abs(ahead) > _CLOCK + doubt:
         return fault(
             "database clock", f"it is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours",
-            "timedatectl set-ntp true",
+            NTP,
         )  # fmt: skip
     return ok("database clock", f"agrees with ours within {max(doubt, 0.01):.2f} s")
 
