@@ -140,4 +140,4 @@ def test_what_asynchronous_replication_loses_is_posted_again(
     go_on(node)
     assert node.posted == node.true, "the spool has the bytes of the removed peer, and the kernel all others"
     assert key(5) not in node.kernel_of("wg0")
-    assert not node.status.anomalies
+    assert node.status.anomalies == {"went_back": 1}

@@ -137,6 +137,7 @@ class AnomalyKind(StrEnum):
     CAME_BACK = "came_back"  # the counters are of an earlier state of the machine, so they become the baseline
     TABLES_BEHIND = "tables_behind"  # wgsyncd's tables are older than the columns, so the baseline moved on
     COLUMNS_BEHIND = "columns_behind"  # the columns are older than wgsyncd's tables: they lack bytes
+    WENT_BACK = "went_back"  # the store lost commits, and columns know nothing of them: bytes are posted again
     QUARANTINED = "quarantined"  # the delta is larger than the line can carry
 
 

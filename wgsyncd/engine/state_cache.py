@@ -132,6 +132,8 @@ class StateCache:
         if self._state.went_back:
             self._holding.revision = node_state.revision + UNFINISHED  # A process that begins again goes on with it.
             devices = list(halves.mend(node_state, found, self._state.former, calendar))
+            if not devices:
+                self._status.anomalies.add(AnomalyKind.WENT_BACK)
         else:
             devices = halves.older_columns(found)
         for at in range(0, len(devices), BATCH):

@@ -50,6 +50,7 @@ _ANOMALIES = {
         "were posted, but the columns are older than wgsyncd's tables: bytes are missing (sum of days, month)",
         "は計上済みですが、列が wgsyncd の表より古く、不足しています。日別合計 -> 今月の列",
     ),
+    AnomalyKind.WENT_BACK: ("are of a node state that the database lost", "データベースが失ったノード状態の値"),
     AnomalyKind.QUARANTINED: ("moved more than the link can carry, not posted", "回線容量を超える増加。計上を保留"),
 }
 _TAKEOVERS = {

@@ -112,6 +112,7 @@ _ANOMALIES = {
     AnomalyKind.CAME_BACK: "came from an earlier state of the machine, not posted: later bytes go on from here",
     AnomalyKind.TABLES_BEHIND: "are posted, but wgsyncd's tables were older",
     AnomalyKind.COLUMNS_BEHIND: "were posted, but are missing in the application's tables",
+    AnomalyKind.WENT_BACK: "are of a node state that the database lost",
     AnomalyKind.QUARANTINED: "moved more than the link can carry, not posted",
 }
 _TAKEOVERS = {
