@@ -5,11 +5,11 @@ An event holds no sentence and no key. The store writes the sentence, in the lan
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters
 from wgsyncd.core.reasons import AnomalyKind, BandwidthCause, ChangeReason, TakeoverCause, UpdatedPart
+from wgsyncd.core.values import peer_value
 
 
 class AuditAction(StrEnum):
@@ -64,7 +64,7 @@ ABOUT_ROWS = frozenset((
 """What follows from the rows, so both nodes of a pair do it. Only the active node tells of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class AuditFacts:
     """The facts of an event. An action uses only some of them: None means that the action does not have the fact."""
 
@@ -108,7 +108,7 @@ Happening = tuple[AuditAction, AuditFacts]
 """What happened to the node itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@peer_value(frozen=True, slots=True)
 class AuditEvent:
     """One event for the audit trail. ``target`` names the device, owner, interface or node."""
 

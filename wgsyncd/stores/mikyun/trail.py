@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import cache
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
@@ -138,6 +139,7 @@ def holds_japanese(charset: str | None) -> bool:
 
 def _insert(connection: Connection, into: str, rows: Sequence[Values], settings: str = "") -> MariaDBError | None:
     """Insert rows. Returns the error with which the server refuses them."""
-    places = ", ".join([f"({', '.join(['%s'] * len(rows[0]))})"] * len(rows))
-    found = connection.side_query(into + places, [value for row in rows for value in row], settings=settings)
+    literal = cache(lambda value: connection.quote(str(value)))  # the rows of one event have most values in common
+    values = ", ".join([f"({', '.join(map(literal, row))})" for row in rows])
+    found = connection.side_query(into + values, settings=settings)
     return found if isinstance(found, MariaDBError) else None
