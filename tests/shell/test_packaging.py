@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -46,8 +45,7 @@ def build(source: Path, target: str, directory: Path) -> Path:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns the folder of the unpacked source distribution."""
     top = tmp_path_factory.mktemp("sdist")
-    with tarfile.open(build(TOP, "sdist", top)) as archive:
-        archive.extractall(top, filter="data")
+    subprocess.run(["tar", "-xzf", build(TOP, "sdist", top), "-C", top], check=True)  # Python 3.11.2 has no safe way
     [unpacked] = [path for path in top.iterdir() if path.is_dir()]
     return unpacked
 
