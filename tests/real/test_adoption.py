@@ -49,7 +49,7 @@ def test_hand_made_peers_stay_until_told(bench: Bench) -> None:
     bench.configure({"peers.always_keep": None, "guard.max_share": 1.0})
     daemon.start()
     wait(
-        lambda: "1 peers without a row stay until" in bench.daemon.cli("status", code=None).stdout,
+        lambda: "1 peer without a row stays until" in bench.daemon.cli("status", code=None).stdout,
         "nobody has adopted the node",
     )
     assert link.keys.public in bench.peers()

@@ -211,7 +211,7 @@ def test_an_installed_service(installed: Node) -> None:
     found = look()
     for name in ("daemon", "unit", "capability", "metrics", "state", "secrets", "rights", "wg0"):
         assert found[name]["severity"] == "ok", found[name]
-    assert "wg0: 1 peers" in found["unit"]["message"]
+    assert "wg0: 1 peer" in found["unit"]["message"]
     assert "cannot be written" not in found["state"]["message"]
     run("chown", "root:root", "/var/lib/wgsyncd")
     one = look()["state"]

@@ -30,7 +30,7 @@ def node(installed: Node) -> Iterator[Node]:
 
 def test_start(node: Node) -> None:
     assert node.show("ActiveState") == "active"
-    until(lambda: re.fullmatch(r"wg0: 1 peers, [01] online", node.show("StatusText")), 10, "STATUS after the cycle")
+    until(lambda: re.fullmatch(r"wg0: 1 peer, [01] online", node.show("StatusText")), 10, "STATUS after the cycle")
     assert node.key in node.peers()
     assert node.preshared_key in node.peers()
 
@@ -39,11 +39,11 @@ def test_status_says_how_it_is(node: Node) -> None:
     """STATUS is one line in ASCII, which is the encoding of sd_notify. It follows every event."""
     node.connect()
     node.traffic()
-    until(lambda: node.show("StatusText") == "wg0: 1 peers, 1 online", 20, "the customer is online")
+    until(lambda: node.show("StatusText") == "wg0: 1 peer, 1 online", 20, "the customer is online")
     node.database.sql("UPDATE customer_devices SET wg_ip = 'nonsense'")
-    until(lambda: "1 rows rejected" in node.show("StatusText"), 20, "STATUS counts the row")
+    until(lambda: "1 row rejected" in node.show("StatusText"), 20, "STATUS counts the row")
     node.database.sql(f"UPDATE customer_devices SET wg_ip = '{DEVICE}'")
-    until(lambda: node.show("StatusText") == "wg0: 1 peers, 1 online", 20, "and forgets it")
+    until(lambda: node.show("StatusText") == "wg0: 1 peer, 1 online", 20, "and forgets it")
 
 
 def test_runs_with_one_capability_and_no_more(node: Node) -> None:

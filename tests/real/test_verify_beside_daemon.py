@@ -150,5 +150,5 @@ def test_the_daemon_verifies_once_a_day(bench: Bench, broken: bool) -> None:
     assert metrics['wgsyncd_verify_findings{check="figure"}'] == 0
     lines = daemon.lines(logger="verify")
     assert [(one["check"], one["device"]) for one in lines] == [("negative", "0001-wg0-010")] * broken
-    assert daemon.notices.has("1 discrepancies (wgsyncd verify)…") == broken
+    assert daemon.notices.has("1 discrepancy (wgsyncd verify)…") == broken
     daemon.stop()

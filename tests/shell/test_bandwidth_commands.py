@@ -106,7 +106,7 @@ def test_a_plan_shows_whose_rates_change_and_writes_nothing(node: ShapedNode, ru
 def test_a_plan_counts_devices_that_are_limited_from_now_on_or_no_more(node: ShapedNode, run: Run) -> None:
     node.device(8)
     assert plan(run, 2)["begin"] == 1
-    assert "+ bandwidth: 1 devices are limited from now on" in run("plan", "--no-daemon", status=2)
+    assert "+ bandwidth: 1 device is limited from now on" in run("plan", "--no-daemon", status=2)
     node.cycle()
     node.db.profiles["0001"] = "open"
     assert plan(run, 2) == {"begin": 0, "end": 4, "changed": []}

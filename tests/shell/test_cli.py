@@ -33,7 +33,7 @@ def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
     assert lines[0] == "wg0: 3 peers, 2 wanted"
     assert lines[1].split() == ["-", "wg0", "0001-DEV-005", "0001", f"{address(5)}/32", fingerprint(key(5)),
                                 "device", "paused"]  # fmt: skip
-    assert lines[2] == "guard: allows the removals, it asks above 1 removals"
+    assert lines[2] == "guard: allows the removals, it asks for more than 1"
     assert lines[3].startswith("plan ")
     assert lines[3].endswith(": 1 to remove")
     assert len(lines) == 4
@@ -80,7 +80,7 @@ def test_what_waits_for_an_unreadable_key_is_shown(node: Node, run: Run) -> None
     assert (len(data["blocked"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)
     status, lines = run("status")
     assert status == 2, "no daemon runs"
-    assert "blocked: 1 removals wait until the unreadable key of a row is mended" in lines
+    assert "blocked: 1 removal waits until the unreadable key of a row is mended" in lines
     assert json.loads(run("status", "--json")[1][0])["blocked"] == 1
 
 

@@ -38,9 +38,7 @@ def test_status_says_what_the_filter_refused_and_who_changed_it(node: Node, work
     found.refused = {"wg0": Traffic(9, 800), "wg1": Traffic()}
     node.status.policies = found
     text = "\n".join(run("status")[1])
-    assert (
-        "policies: 3 addresses in 2 profiles, packets refused: wg0 9, the packet filter was put right 1 times" in text
-    )
+    assert "policies: 3 addresses in 2 profiles, packets refused: wg0 9, the packet filter was put right 1 time" in text
     assert "last because of nft (17)" in text
     report = json.loads(run("status", "--json")[1][0])["policies"]
     assert report["refused"] == {name: asdict(one) for name, one in found.refused.items()}
@@ -54,7 +52,7 @@ def test_a_loss_of_access_that_waits_is_told_with_how_to_approve_it(node: Node, 
     text = "\n".join(lines)
     assert "access: NOTHING WAS TAKEN AWAY: 40 devices would lose all access" in text
     assert f"wgsyncd approve {PLAN}" in text
-    assert summary_line(node.status).startswith("NO ACCESS TAKEN AWAY: 40 devices keep it")
+    assert summary_line(node.status).startswith("NO ACCESS TAKEN AWAY: kept for 40 devices")
 
 
 def test_a_filter_that_fails_is_told_with_its_error(node: Node, work: Work, run: Run) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from wgsyncd.cli.output import Line, Parts, can_draw
 from wgsyncd.cli.table import Column, fit, short_age, short_bytes, spark
+from wgsyncd.core.words import counted
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
 
 COLUMNS = (
@@ -34,7 +35,7 @@ def lines(report: DevicesReport, width: int) -> list[Parts]:
 
 def summary(report: DevicesReport) -> str:
     """How many devices there are, and how many of them the table shows."""
-    text = f"{report.count} devices, {report.online} online"
+    text = f"{counted(report.count, 'device')}, {report.online} online"
     shown = len(report.devices)
     if shown < report.matching:
         return f"{text}, {shown} of {report.matching} shown"

@@ -21,6 +21,7 @@ from typing import NoReturn
 
 from wgsyncd import __version__
 from wgsyncd.cli import commands
+from wgsyncd.core.words import counted
 from wgsyncd.errors import ConfigError, WgsyncdError
 
 PROGRAM = (
@@ -85,8 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(end="", flush=True)  # here, so that a failure of standard output is reported
         return exit_status
     except ConfigError as error:
-        count = len(error.faults)
-        _print_error(f"{error.path}: {count} fault{'s' if count > 1 else ''}", *(f"  {one}" for one in error.faults))
+        _print_error(f"{error.path}: {counted(len(error.faults), 'fault')}", *(f"  {one}" for one in error.faults))
         fault_status: int = args.config_fault_status
         return fault_status
     except WgsyncdError as error:

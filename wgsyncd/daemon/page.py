@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.words import counted
 from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, tag, time
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
@@ -121,7 +122,10 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
     if not status.troubles:
         peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
         yield tag(
-            "h1", word, f" {peers} peers are as the rows want them, {online} online.", class_=status.verdict.value
+            "h1",
+            word,
+            f" {counted(peers, 'peer is as its row wants it', 'peers are as the rows want them')}, {online} online.",
+            class_=status.verdict.value,
         )
         return
     first = status.troubles[0]

@@ -21,6 +21,7 @@ from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
 from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
+from wgsyncd.core.words import counted
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.shaping_audit import ShapingAudit
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
@@ -239,11 +240,12 @@ class Shaping:
         if cycle.plan.foreign:
             return f"another program uses {', '.join(cycle.plan.foreign)}"
         if cycle.plan.no_minor:
-            return f"{len(cycle.plan.no_minor)} devices have no class: all numbers are taken"
+            return f"{counted(len(cycle.plan.no_minor), 'device has', 'devices have')} no class: all numbers are taken"
         if cycle.waiting and not self._failed:
-            return f"{cycle.waiting} devices wait for their class. The next cycles make them"
+            waiting = counted(cycle.waiting, "device waits for its class", "devices wait for their class")
+            return f"{waiting}. The next cycles go on"
         first = [f"{_kind(one.step)} {_name(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
-        return f"{len(self._failed)} steps failed. The first is {first[0]}" if first else ""
+        return f"{counted(len(self._failed), 'step')} failed. The first is {first[0]}" if first else ""
 
     def _note(self, what: str, error: ShapingError) -> None:
         self._status.shaping_failures.add(error.name)

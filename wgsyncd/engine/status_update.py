@@ -9,6 +9,7 @@ from dataclasses import replace
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.words import counted
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.last_dumps import note
 from wgsyncd.engine.plan_report import planned_change
@@ -178,7 +179,7 @@ def _interface(
 def summary_line(status: DaemonStatus) -> str:
     """One line for `systemctl status`."""
     parts = [
-        f"{name}: {one.actual} peers, {one.online} online"
+        f"{name}: {counted(one.actual, 'peer')}, {one.online} online"
         if one.present
         else status.interface_errors.get(name, f"{name}: cannot be read")
         for name, one in status.interfaces.items()
@@ -189,21 +190,26 @@ def summary_line(status: DaemonStatus) -> str:
         parts.insert(0, f"database does not serve ({status.database_error})")
     if status.guard_tripped:
         held = sum(one.withheld for one in status.interfaces.values())
-        parts.insert(0, f"NOTHING REMOVED: the guard keeps {held} peers (wgsyncd plan)")
+        parts.insert(0, f"NOTHING REMOVED: the guard keeps {counted(held, 'peer')} (wgsyncd plan)")
     if status.policies is not None and status.policies.withheld:
-        parts.insert(0, f"NO ACCESS TAKEN AWAY: {status.policies.withheld} devices keep it (wgsyncd plan)")
+        parts.insert(
+            0,
+            f"NO ACCESS TAKEN AWAY: kept for {counted(status.policies.withheld, 'device')} (wgsyncd plan)",
+        )
     if status.plane_errors:
         parts.insert(0, f"{', '.join(status.plane_errors)} not enforced: no peer gets an address (wgsyncd status)")
     rejected = sum(status.rejected.values())
     if rejected:
-        parts.append(f"{rejected} rows rejected")
+        parts.append(f"{counted(rejected, 'row')} rejected")
     if status.waiting_for_adoption:
-        parts.append(f"{status.waiting_for_adoption} peers without a row stay (wgsyncd adopt)")
+        parts.append(
+            f"{counted(status.waiting_for_adoption, 'foreign peer stays', 'foreign peers stay')} (wgsyncd adopt)"
+        )
     if status.quarantined:
         parts.append(f"{status.quarantined} in quarantine (wgsyncd quarantine)")
     findings = sum(status.findings.values())
     if findings:
-        parts.append(f"{findings} discrepancies (wgsyncd verify)")
+        parts.append(f"{counted(findings, 'discrepancy', 'discrepancies')} (wgsyncd verify)")
     if not status.config_ok:
         parts.append("new configuration refused")
     return "; ".join(parts) or "starting"

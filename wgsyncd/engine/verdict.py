@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
+from wgsyncd.core.words import counted
 
 if TYPE_CHECKING:
     from wgsyncd.engine.status_report import InterfaceReport, StatusReport
@@ -71,7 +72,11 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
         yield fault("spool", "the spool cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
     if report.spool_pending_counters:
         count = report.spool_pending_counters
-        yield warning("spool", f"{count} counters wait in the spool for the database", "sudo wgsyncd doctor")
+        yield warning(
+            "spool",
+            f"{counted(count, 'counter waits', 'counters wait')} in the spool for the database",
+            "sudo wgsyncd doctor",
+        )
 
 
 def _interface(one: InterfaceReport, why: str) -> Finding:
@@ -95,17 +100,24 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
             yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
 
 
+_STAY = "peer without a row stays", "peers without a row stay"
+_UNWRITTEN = (
+    "audit row waits, because the database did not take it",
+    "audit rows wait, because the database did not take them",
+)
+
+
 def _guard(report: StatusReport) -> Iterator[Finding]:
     guard = report.guard
     if guard.tripped and not guard.approved:
         reasons = ", ".join(dict.fromkeys(one.reason for one in report.held if one.action == "remove"))
-        why = f"NOTHING WAS REMOVED: {report.withheld} peers would go ({reasons}), and the guard keeps them"
+        why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), and the guard keeps them"
         yield fault("guard", f"{why}. A mistake? Restore the rows, and do nothing else", "wgsyncd plan")
     if report.blocked:
-        why = f"{report.blocked} removals wait until the unreadable key of a row is mended"
+        why = f"{counted(report.blocked, 'removal waits', 'removals wait')} until the unreadable key of a row is mended"
         yield warning("blocked", why, "wgsyncd plan")
     if report.waiting_for_adoption:
-        why = f"{report.waiting_for_adoption} peers without a row stay until an admin adopts this node"
+        why = f"{counted(report.waiting_for_adoption, *_STAY)} until an admin adopts this node"
         yield warning("adoption", why, "wgsyncd adopt")
 
 
@@ -115,15 +127,15 @@ def _policies(report: StatusReport) -> Iterator[Finding]:
         why = f"they cannot be enforced: {policies.error}. The old rules stay, and no peer gets an address"
         yield fault("policies", why, "sudo wgsyncd doctor")
     if policies is not None and policies.withheld:
-        why = f"{policies.withheld} devices would lose all access, and the guard keeps it. A mistake? Restore the rows,"
-        why = f"NOTHING WAS TAKEN AWAY: {why} and do nothing else. Meant? wgsyncd approve {policies.plan}"
+        why = f"{counted(policies.withheld, 'device')} would lose all access, and the guard keeps it. A mistake?"
+        why = f"NOTHING WAS TAKEN AWAY: {why} Restore the rows, do nothing else. Meant? wgsyncd approve {policies.plan}"
         yield fault("access", why, "wgsyncd plan")
 
 
 def _rows(report: StatusReport) -> Iterator[Finding]:
     if report.rejected:
         count, first = len(report.rejected), report.rejected[0]
-        rows = "1 row is ignored" if count == 1 else f"{count} rows are ignored"
+        rows = counted(count, "row is ignored", "rows are ignored")
         yield fault(
             "rows", f"{rows} because of errors: row {first.row} ({first.device}), {first.detail}", "wgsyncd plan"
         )
@@ -139,10 +151,11 @@ def _rows(report: StatusReport) -> Iterator[Finding]:
 def _shaping(report: StatusReport) -> Iterator[Finding]:
     shaping = report.shaping
     if shaping is not None and not shaping.ok:
-        why = shaping.trouble or f"tc did not take {shaping.drift} changes"
+        why = shaping.trouble or f"tc did not take {counted(shaping.drift, 'change')}"
         yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
     if shaping is not None and shaping.unknown:
-        why = f"{shaping.unknown} contracts name a profile that the configuration does not have"
+        name = counted(shaping.unknown, "contract names", "contracts name")
+        why = f"{name} a profile that the configuration does not have"
         yield warning("shaping", why, "wgsyncd check-config")
 
 
@@ -157,12 +170,16 @@ def _waiting(report: StatusReport) -> Iterator[Finding]:
         what = ", ".join(f"{count} to {action}" for action, count in report.pending.items())
         yield warning("drift", f"the kernel did not take all changes: {what}", _LOG)
     if report.unwritten_audit_rows:
-        why = f"{report.unwritten_audit_rows} audit rows wait, because the database did not take them"
+        why = counted(report.unwritten_audit_rows, *_UNWRITTEN)
         yield warning("audit trail", why, "sudo wgsyncd doctor")
     if report.quarantined:
-        yield warning("quarantine", f"{report.quarantined} deltas are not accounted", "wgsyncd quarantine")
+        yield warning(
+            "quarantine", f"{counted(report.quarantined, 'delta is', 'deltas are')} not accounted", "wgsyncd quarantine"
+        )
     if report.findings:
-        yield warning("verification", f"it found {report.findings} discrepancies", "wgsyncd verify")
+        yield warning(
+            "verification", f"it found {counted(report.findings, 'discrepancy', 'discrepancies')}", "wgsyncd verify"
+        )
     for kind, count in (report.conditions or {}).items():
         if count:
             yield warning(kind, f"{count} in the database", "sudo wgsyncd doctor")

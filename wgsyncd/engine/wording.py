@@ -9,6 +9,7 @@ from wgsyncd.core.identity import SILENCE, Holder, OtherNode
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
+from wgsyncd.core.words import counted
 
 UNTIL_MENDED = "waits until the unreadable key of a row is mended"
 FOREIGN = "a foreign peer"
@@ -127,7 +128,7 @@ def rejection(one: Rejection) -> str:
         case Reason.ALLOCATED_ELSEWHERE:
             return f"address {facts.value} is allocated to {facts.holder}"
         case Reason.OVER_DEVICE_LIMIT:
-            return f"its contract may have {facts.value} devices, and other devices have these places"
+            return f"its contract may have {counted(int(facts.value), 'device')}, and others have the places"
         case Reason.PSK_SEALED:
             return f"the preshared key cannot be opened: {facts.value}"
 
@@ -152,7 +153,7 @@ def discrepancy(one: Discrepancy) -> str:
         case Check.UNREAD:
             return f"{one.interface} cannot be read, so nothing is known about its peers: {one.error}"
         case Check.QUARANTINE:
-            return f"{one.value} delta{'s' if one.value > 1 else ''} in quarantine, not posted"
+            return f"{counted(one.value, 'delta')} in quarantine, not posted"
         case Check.ABSENT:
             return f"recorded as a peer of {one.interface} ({one.peer}), but the interface has none"
         case Check.UNRECORDED:

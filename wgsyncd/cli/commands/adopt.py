@@ -32,6 +32,7 @@ from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.usage.calendar import UsageCalendar
+from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
@@ -161,7 +162,7 @@ def _put_back(agent: Agent, name: str) -> UndoneInterface:
 
 def _undone_lines(report: UndoneReport) -> Iterator[Line]:
     for one in report.interfaces:
-        yield f"{one.interface}: {one.put_back} peers put back", ""
+        yield f"{one.interface}: {counted(one.put_back, 'peer')} put back", ""
         yield from ((f"  not put back: {addresses}: {why}", "warning") for addresses, why in one.waiting.items())
         if one.error:
             yield f"  not put back: {one.error}", "fault"
@@ -230,7 +231,7 @@ def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]
     for name, why in report.interface_errors.items():
         yield f"{name} cannot be read: {why}", "fault"
     if report.expired:
-        yield f"{report.expired} devices that were not activated by their deadline would be written as expired", ""
+        yield f"{counted(report.expired, 'device')} not activated by the deadline: to be written as expired", ""
     for finding in report.wg_quick:
         yield finding.message, "warning"
         yield f"    {finding.fix}", "head"
@@ -239,7 +240,7 @@ def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]
 
 def _interface(one: AdoptedInterface) -> Iterator[Line]:
     kind = "the kernel's" if one.kind == "kernel" else "a userspace process's"
-    yield f"{one.interface}: {kind}, {len(one.peers)} live peers", "head"
+    yield f"{one.interface}: {kind}, {counted(len(one.peers), 'live peer')}", "head"
     for match, words in _WORDS.items():
         peers = [peer for peer in one.peers if peer.match is match]
         going = sum(1 for peer in peers if peer.action is not Action.STAYS)
@@ -253,8 +254,8 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
     if one.missing:
         yield f"  {len(one.missing):4}  wanted by rows and not there yet: a start adds them", ""
     if one.counters_posted or one.counters_started_from:
-        yield (f"        bytes until now: a start posts them for {one.counters_posted} devices without usage,"
-               f" and not for {one.counters_started_from} devices with usage", "")  # fmt: skip
+        new, old = (counted(number, "device") for number in (one.counters_posted, one.counters_started_from))
+        yield f"        bytes until now: a start posts them for {new} without usage, and not for {old} with usage", ""
     yield "", ""
 
 
@@ -270,7 +271,6 @@ def _foreign(report: AdoptReport) -> list[tuple[str, LivePeerReport]]:
 
 
 def _accepted(report: AdoptReport) -> Iterator[Line]:
-    """What follows from the adoption."""
     going = sum(1 for _, peer in _foreign(report) if peer.action is not Action.STAYS)
     yield f"This node is adopted. wgsyncd removes peers without a row from now on: {going} of those above.", ""
     yield "To put them back: wgsyncd adopt --undo", ""
@@ -281,7 +281,7 @@ def _advice(report: AdoptReport, file: Path) -> Iterator[Line]:
     if all(peer.action is Action.STAYS for _, peer in _foreign(report)):
         count = Counter(peer.action for one in report.interfaces for peer in one.peers)
         gone, waits = count[Action.REMOVED], count[Action.WAITS] + count[Action.BLOCKED]
-        start = f"would remove {gone} peers of rows that want none" + (f", and {waits} wait" if waits else "")
+        start = f"would remove {counted(gone, 'peer')} of rows that want none{f', {waits} would wait' if waits else ''}"
         if not gone and not waits:
             start = "would remove no peer: systemctl enable --now wgsyncd"
         yield f"Nothing was changed. A start {start}", ""

@@ -112,7 +112,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
 def _interface(
     name: str, peers: InterfacePeers | None, ours: list[tuple[str, PlannedChange, str]], width: int
 ) -> list[Parts]:
-    head = f"{name}: {peers.live} peers, {peers.desired} wanted" if peers else name
+    head = f"{name}: {counted(peers.live, 'peer')}, {peers.desired} wanted" if peers else name
     columns = (Column(""), Column(""), Column("", rank=2), Column("", rank=1), Column("", rank=3), Column(""))
     rows = [
         [
@@ -137,7 +137,7 @@ def _access(report: AccessReport) -> Iterator[Line]:
     for diff in report.diffs:
         yield from _diff(diff)
     if held := report.withheld:
-        others = f" after {report.recent} others" if report.recent else ""
+        others = f" after {counted(report.recent, 'other')}" if report.recent else ""
         within = f" in {report.window / 60:g} minutes" if report.window else ""
         would = f"{counted(len(held), 'device')} would lose all access{others}, {report.limit:g} may go unasked{within}"
         yield f"! access: NOTHING WAS TAKEN AWAY: {would}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
@@ -164,9 +164,9 @@ def _diff(diff: AccessDiff) -> Iterator[Line]:
 def _bandwidth(report: BandwidthPlan) -> Iterator[Line]:
     """Whose rates change, and how many devices are limited from now on or no more."""
     if report.begin:
-        yield f"+ bandwidth: {report.begin} devices are limited from now on", ""
+        yield f"+ bandwidth: {counted(report.begin, 'device is', 'devices are')} limited from now on", ""
     if report.end:
-        yield f"- bandwidth: {report.end} addresses are not limited any more", ""
+        yield f"- bandwidth: {counted(report.end, 'address is', 'addresses are')} not limited any more", ""
     for one in report.changed[:_MOST]:
         rates = f"down {rate(one.down_before)} -> {rate(one.down)}, up {rate(one.up_before)} -> {rate(one.up)}"
         yield f"~ bandwidth of {one.owner}, now {one.profile}: {rates}", ""
@@ -188,18 +188,19 @@ def _verdict(report: PlanReport) -> list[Line]:
     if guard.tripped and not guard.approved:
         removals = sum(1 for one in report.withheld if one.action == "remove")
         if removals + guard.recent > guard.limit:
-            others = f" after {guard.recent} others" if guard.recent else ""
+            others = f" after {counted(guard.recent, 'other')}" if guard.recent else ""
             within = f" in {guard.window / 60:g} minutes" if guard.window else ""
-            why = f"{removals} of {report.live} live peers would go{others}, {guard.limit:g} may go unasked{within}"
+            would = f"{removals} of {counted(report.live, 'live peer')} would go"
+            why = f"{would}{others}, {guard.limit:g} may go unasked{within}"
         elif removals + count["remove"] == report.live:
-            why = f"all {report.live} live peers would go"
+            why = "the only live peer would go" if report.live == 1 else f"all {report.live} live peers would go"
         else:
-            why = f"{removals} of {report.live} live peers would go, and no row of this node is left"
+            why = f"{removals} of {counted(report.live, 'live peer')} would go, and no row of this node is left"
         lines.append((f"guard: NOTHING WAS REMOVED: {why}. {_MISTAKE} wgsyncd approve {guard.plan}", "fault"))
     elif guard.approved:
         lines.append(("guard: allows the removals once, because an admin approved them", "warning"))
     elif count["remove"]:
-        lines.append((f"guard: allows the removals, it asks above {guard.limit:g} removals", ""))
+        lines.append((f"guard: allows the removals, it asks for more than {guard.limit:g}", ""))
     todo = [f"{count[action]} to {action}" for action in _SIGNS if count[action]]
     if todo or held:
         lines.append((f"plan {guard.plan}: {', '.join([*todo, f'{held} withheld'] if held else todo)}", "head"))

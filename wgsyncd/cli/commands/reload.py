@@ -11,6 +11,7 @@ import argparse
 import sys
 
 from wgsyncd.cli import client, options, output
+from wgsyncd.core.words import counted
 from wgsyncd.daemon.admin_report import ReloadReport
 
 
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
         lines = [(f"{report.config}: taken", ""), *((one, "warning") for one in report.warnings)]
         output.print_report(report, lines, json=args.json)
     else:
-        count = f"{len(report.faults)} fault{'s' if len(report.faults) > 1 else ''}"
+        count = counted(len(report.faults), "fault")
         refused = f"wgsyncd: {report.config}: {count}, so the daemon keeps the old configuration"
         for line in (refused, *(f"  {fault}" for fault in report.faults)):
             print(output.sanitize(line), file=sys.stderr)

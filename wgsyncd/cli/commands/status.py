@@ -22,6 +22,7 @@ from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.words import counted
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.status import DaemonStatus
@@ -186,13 +187,19 @@ def _work(report: StatusReport) -> Iterator[Line]:
     if (policies := report.policies) is not None:
         refused = ", ".join(f"{name} {one.packets}" for name, one in policies.refused.items() if one.packets)
         by = f", last because of {policies.last_program}" if policies.last_program else ""
-        mended = f", the packet filter was put right {policies.restorations} times{by}" if policies.restorations else ""
-        told = f"{policies.devices} addresses in {policies.profiles} profiles, packets refused: {refused or 0}"
-        stale = f", {policies.stale_profiles} profiles of clients are stale" if policies.stale_profiles else ""
-        yield f"policies: {told}{mended}{stale}", ""
+        put_right = f", the packet filter was put right {counted(policies.restorations, 'time')}{by}"
+        mended = put_right if policies.restorations else ""
+        old = counted(policies.stale_profiles, "profile of clients is", "profiles of clients are")
+        stale = f", {old} stale" if policies.stale_profiles else ""
+        told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'profile')}"
+        yield f"policies: {told}, packets refused: {refused or 0}{mended}{stale}", ""
     if (shaping := report.shaping) is not None:
-        slowed = f", {shaping.slowed} contracts are beyond their monthly cap" if shaping.slowed else ""
-        yield f"bandwidth: {sum(shaping.devices.values())} devices are shaped{slowed}", ""
+        slowed = (
+            f", {counted(shaping.slowed, 'contract is', 'contracts are')} beyond their monthly cap"
+            if shaping.slowed
+            else ""
+        )
+        yield f"bandwidth: {counted(sum(shaping.devices.values()), 'device is', 'devices are')} shaped{slowed}", ""
 
 
 def _event(one: RecentChange) -> str:

@@ -11,6 +11,7 @@ from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import parse_host
+from wgsyncd.core.words import counted
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import WireGuard
@@ -59,7 +60,7 @@ def _wireguard(name: str, one: Interface, state: InterfaceState) -> Finding:
             f"wg set {name} listen-port {one.listen_port}",
         )  # fmt: skip
     online = sum(1 for peer in state.peers.values() if time.time() - peer.latest_handshake / 1e9 < ONLINE)
-    return ok(name, f"{whose}, port {state.listen_port}, {len(state.peers)} peers, {online} online")
+    return ok(name, f"{whose}, port {state.listen_port}, {counted(len(state.peers), 'peer')}, {online} online")
 
 
 def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:

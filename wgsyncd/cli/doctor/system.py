@@ -15,6 +15,7 @@ from pathlib import Path
 from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
+from wgsyncd.core.words import counted
 from wgsyncd.daemon import lock
 
 UNIT = "wgsyncd"
@@ -139,7 +140,7 @@ def _unit(unit: Mapping[str, str] | None, pid: int | None) -> Iterator[Finding]:
     elif unit.get("NeedDaemonReload") == "yes":
         yield warning("unit", "its file has changed since systemd read it", "systemctl daemon-reload")
     elif unit.get("NRestarts", "0") != "0":
-        yield warning("unit", f"{state}, but systemd had to restart it {unit['NRestarts']} times", logs)
+        yield warning("unit", f"{state}, but systemd had to restart it {counted(int(unit['NRestarts']), 'time')}", logs)
     else:
         yield ok("unit", f"{state}: {unit.get('StatusText') or 'no status'}")
     if unit.get("UnitFileState") not in ("enabled", "static", "linked-runtime", "enabled-runtime"):

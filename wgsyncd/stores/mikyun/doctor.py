@@ -12,6 +12,7 @@ from datetime import datetime
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.core.usage.aside import Obstacle, SetAside
+from wgsyncd.core.words import counted
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.settings import mikyun
@@ -69,7 +70,8 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
     yield _secrets(facts)
     yield _rows(facts, settings)
     if facts.unwritten:
-        why = f"{facts.unwritten} audit rows wait in wgsyncd_unwritten, because admin_logs refused them"
+        rows = counted(facts.unwritten, "audit row waits", "audit rows wait")
+        why = f"{rows} in wgsyncd_unwritten, refused by admin_logs"
         yield warning("audit trail", why, "journalctl -u wgsyncd -g 'admin_logs refuses' -n 5 --no-pager")
     yield from facts.application or [ok("application", "its tables and the server are as wgsyncd needs them")]
     yield _zone(facts, settings)

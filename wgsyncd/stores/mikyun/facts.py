@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.usage.aside import SetAside
+from wgsyncd.core.words import counted
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.holding import NodeHolder
@@ -223,7 +224,7 @@ def _extra(rights: Rights) -> Iterable[str]:
             if granted is None or (granted and column not in granted):
                 more.setdefault((privilege, table), []).append(column)
     for (privilege, table), columns in more.items():
-        yield f"{privilege} on {len(columns)} more column{'s' if len(columns) > 1 else ''} of {table}"
+        yield f"{privilege} on {counted(len(columns), 'more column')} of {table}"
 
 
 def _everywhere(connection: Connection, account: str) -> Iterable[str]:
