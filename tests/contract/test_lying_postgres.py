@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from contextlib import closing
 from pathlib import Path
 
@@ -157,3 +158,11 @@ def test_answers_of_another_shape_are_trouble_that_passes(tmp_path: Path, values
         assert raised >= 4
         (finding,) = backend.check()
         assert finding.severity is Severity.FAULT
+
+
+def test_a_socket_that_another_account_serves_gets_no_word(connection: Connection, tmp_path: Path) -> None:
+    with LyingServer(slow, tmp_path) as server, closing(connection):
+        shutil.chown(tmp_path, "nobody")
+        with pytest.raises(StoreError, match='requirepeer specifies "nobody"'):
+            connection.query("SELECT 1")
+        assert not any(talk.heard for talk in server.talks)

@@ -6,16 +6,16 @@ PyMySQL limits each read alone, so a server that sends a byte now and then could
 from __future__ import annotations
 
 import contextlib
-import os
 import pwd
 import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from wgsyncd.stores.account import as_account
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.resolving import Resolver
 
@@ -110,7 +110,7 @@ class Wire:
         """A socket to the server. OSError: there is none, or another account than the server's answers."""
         self.limit.begin(database.timeout)
         if database.socket is not None:
-            with _as_account(database):
+            with as_account(database.user, wanted=not database.password()):
                 one = self._open(socket.AF_UNIX, database.socket)
             try:
                 _check_peer(one, database.socket)
@@ -160,25 +160,6 @@ def is_dead(one: socket.socket | None) -> bool:
         return False
     except OSError:
         return True
-
-
-@contextlib.contextmanager
-def _as_account(database: Database) -> Iterator[None]:
-    """Let root's commands connect as the account's own user. MariaDB knows the user by unix_socket, without a password.
-
-    MariaDB asks the kernel who connects: this is the effective user at connect(2), see SO_PEERCRED in unix(7).
-    """
-    uid = 0
-    if os.geteuid() == 0 and not database.password():
-        with contextlib.suppress(KeyError):
-            uid = pwd.getpwnam(database.user).pw_uid
-    if uid:
-        os.seteuid(uid)
-    try:
-        yield
-    finally:
-        if uid:
-            os.seteuid(0)
 
 
 def _check_peer(one: socket.socket, path: str) -> None:

@@ -7,7 +7,7 @@ import math
 import os
 import pwd
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -15,6 +15,7 @@ import psycopg
 from psycopg.abc import PQGen
 
 from wgsyncd.errors import ConfigError, StoreError
+from wgsyncd.stores import account
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.nexavpn.settings import Database, is_socket
 from wgsyncd.stores.resolving import Address, Resolver
@@ -102,7 +103,8 @@ def log_in(settings: Database, patience: float, resolver: Resolver, *, as_accoun
     ``as_account``: root logs in as the role's own user. All threads change theirs, so only the main thread may ask it.
     Every exception is trouble that passes.
     """
-    with _as_account(settings) if as_account else contextlib.nullcontext():
+    at_socket = settings.password_file is None and all(map(is_socket, settings.hosts))
+    with account.as_account(settings.user, wanted=as_account and at_socket):
         live = _connect(settings, patience, resolver)
     try:
         live.left = patience
@@ -158,26 +160,14 @@ def _places(settings: Database, resolver: Resolver, seconds: float) -> list[dict
         if len(names) == len(settings.hosts):
             raise
     of_host = {host: [{"host": host, "hostaddr": info[4][0]} for one, info in found if one == host] for host in names}
-    return [place for host in settings.hosts for place in of_host.get(host, [{"host": host}])[:most]]
+    return [place for host in settings.hosts for place in of_host.get(host, [_socket(host)])[:most]]
 
 
-@contextlib.contextmanager
-def _as_account(settings: Database) -> Iterator[None]:
-    """Let root's commands connect as the role's own user, because PostgreSQL's "peer" asks the kernel who connects.
-
-    This is the effective user at connect(2), see SO_PEERCRED in unix(7).
-    """
-    uid = 0
-    if os.geteuid() == 0 and settings.password_file is None and all(map(is_socket, settings.hosts)):
-        with contextlib.suppress(KeyError):
-            uid = pwd.getpwnam(settings.user).pw_uid
-    if uid:
-        os.seteuid(uid)
-    try:
-        yield
-    finally:
-        if uid:
-            os.seteuid(0)
+def _socket(directory: str) -> dict[str, Any]:
+    """What libpq is told of a unix socket. A server of another account than the directory's gets nothing."""
+    with contextlib.suppress(OSError, KeyError):  # without a directory, the connect says what is wrong
+        return {"host": directory, "requirepeer": pwd.getpwuid(Path(directory).stat().st_uid).pw_name}
+    return {"host": directory}
 
 
 def _parameters(settings: Database, patience: float) -> dict[str, Any]:
