@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, Step
-from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Port, Pref, Root, Tree
+from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Passed, Port, Pref, Root, Tree
 from wgsyncd.errors import ShapingError
 
 
@@ -24,6 +24,7 @@ class TcModel:
         self.lacks: set[str] = set()  # kinds of things that this kernel does not have
         self.fails = ""  # the errno of every reading
         self.writes = 0
+        self.passed: dict[Direction, Passed] = {}
         self.descriptor: int | None = None
         self.news = False  # somebody has changed a link
 
@@ -33,7 +34,7 @@ class TcModel:
 
     @property
     def state(self) -> KernelState:
-        return KernelState(dict(self.trees), dict(self.ports))
+        return KernelState(dict(self.trees), dict(self.ports), dict(self.passed))
 
     def read(self) -> KernelState:
         if self.fails:

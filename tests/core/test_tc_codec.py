@@ -13,7 +13,7 @@ import pytest
 from wgsyncd.core.network import Network, parse_host, parse_network
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step, Thing
-from wgsyncd.core.shaping.tree import Filter, Leaf, Pref, device_class, leaf, top_class
+from wgsyncd.core.shaping.tree import Filter, Leaf, Passed, Pref, device_class, leaf, top_class
 from wgsyncd.dataplane.netlink import U32, attr
 from wgsyncd.dataplane.tc import codec, dump
 
@@ -135,3 +135,15 @@ def test_what_a_kernel_wrote() -> None:
     (one,) = dump.classes([payload + stats]).values()
     assert (one.parent, one.rate, one.ceil, one.buffer, one.quantum) == (0, 1250000, 1250000, 20000, 12500)
     assert U32.size == 4
+
+
+def test_a_root_tells_what_its_tree_has_sent_and_dropped() -> None:
+    one = Step(Action.ADD, Direction.UP, RootQdisc())
+    stats = attr(1, struct.pack("=QII", 1 << 40, 7, 0)) + attr(3, struct.pack("=5I", 1, 2, 33, 4, 5))
+    payload = codec.encode(one, 9, {}).payload
+    found = dump.qdisc(payload + attr(codec.TCA_STATS2, stats))
+    assert found.passed == Passed(1 << 40, 33)
+    other = found._replace(ifindex=3)
+    links = {9: "wgsyncd-up", 3: "eth0"}
+    assert dump.passed_by_trees([found, other, found._replace(parent=5)], links) == {Direction.UP: Passed(1 << 40, 33)}
+    assert dump.qdisc(payload + attr(codec.TCA_STATS2, attr(1, b"short"))).passed == Passed()

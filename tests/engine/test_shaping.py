@@ -9,7 +9,7 @@ from tests.samples import key
 from tests.tcmodel import TcModel
 from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.tree import Hook, Port, Root, Tree
+from wgsyncd.core.shaping.tree import Hook, Passed, Port, Root, Tree
 from wgsyncd.engine.shaping import Shaping
 from wgsyncd.engine.status import ShapingStatus
 
@@ -80,6 +80,13 @@ def test_a_cycle_without_a_change_sends_nothing(shaped: ShapedNode) -> None:
     before = shaped.tc.writes
     shaped.quiet()
     assert shaped.tc.writes == before
+
+
+def test_the_status_has_what_the_trees_let_through(shaped: ShapedNode) -> None:
+    shaped.tc.passed = {DOWN: Passed(1000, 3), UP: Passed(2000, 0)}
+    shaped.cycle()
+    assert shaped.status.shaper_sent == {"down": 1000, "up": 2000}
+    assert shaped.status.shaper_dropped == {"down": 3, "up": 0}
 
 
 def test_another_profile_holds_with_the_next_cycle(shaped: ShapedNode) -> None:

@@ -20,6 +20,7 @@ from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.policies.status import NO_TRAFFIC, FilterStatus
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
+from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, ShapingStatus
 
@@ -207,6 +208,11 @@ def _shaping(status: DaemonStatus) -> Iterator[Metric]:
         yield _gauge(name, text, value)
     text = "Devices whose traffic is limited, by profile."
     yield _gauges("shaped_devices", text, "profile", _from_zero((), one.devices))
+    text = "Bytes that limits let through, as the last cycle read them. Down is to the devices."
+    sent, dropped = (_from_zero(Direction, one) for one in (status.shaper_sent, status.shaper_dropped))
+    yield _counters("shaper_sent_bytes_total", text, ("direction",), sent)
+    text = "Packets that limits dropped, as the last cycle read them."
+    yield _counters("shaper_dropped_packets_total", text, ("direction",), dropped)
     text = "Changes of tc that the kernel applied, by kind."
     yield _counters("shaping_changes_total", text, ("kind",), _from_zero(SHAPING_CHANGES, status.shaping_changes))
     text = "Changes of tc that the kernel refused, by errno."

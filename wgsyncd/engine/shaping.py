@@ -101,6 +101,8 @@ class Shaping:
             self._note("read", error)
             return None
         self._changed("read", "")
+        self._status.shaper_sent = {str(way): one.sent for way, one in found.passed.items()}
+        self._status.shaper_dropped = {str(way): one.dropped for way, one in found.passed.items()}
         return found
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: KernelState | None) -> ShapingCycle:

@@ -144,6 +144,8 @@ class DaemonStatus:
     peers_taken_out: Counts[tuple[str]] = field(default_factory=Counts)  # by (interface,)
     dump_retries: int = 0
     shaping: ShapingStatus | None = None  # None: shaping is off, or no cycle has ended yet
+    shaper_sent: Mapping[str, int] = field(default_factory=dict)  # bytes by direction, since the tree was made
+    shaper_dropped: Mapping[str, int] = field(default_factory=dict)  # packets, also by direction
     shaping_changes: Counts[str] = field(default_factory=Counts)  # by kind: "add filter"
     shaping_failures: Counts[str] = field(default_factory=Counts)  # by errno name
     policies: FilterStatus | None = None  # None: this process enforces no policies

@@ -115,12 +115,20 @@ class Port:
     has_foreign_filters: bool = False
 
 
+class Passed(NamedTuple):
+    """What a tree has sent and dropped since its root was made, with its leaves' drops (net/sched/sch_htb.c)."""
+
+    sent: int = 0  # bytes
+    dropped: int = 0  # packets
+
+
 @dataclass(frozen=True, slots=True)
 class KernelState:
     """All that shaping has in the kernel: the trees, and every interface that exists or has a hook."""
 
     trees: Mapping[Direction, Tree]
     ports: Mapping[str, Port]  # by interface
+    passed: Mapping[Direction, Passed] = field(default_factory=dict, compare=False)
 
 
 def ticks(rate: int, size: int) -> int:

@@ -22,7 +22,7 @@ NEWLINK, DELLINK, GETLINK = 16, 17, 18
 NEWQDISC, DELQDISC, GETQDISC = 36, 37, 38
 NEWTCLASS, DELTCLASS, GETTCLASS = 40, 41, 42
 NEWTFILTER, DELTFILTER, GETTFILTER = 44, 45, 46
-TCA_KIND, TCA_OPTIONS, TCA_CHAIN, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 2, 11, 13, 14
+TCA_KIND, TCA_OPTIONS, TCA_STATS2, TCA_CHAIN, TCA_INGRESS_BLOCK, TCA_EGRESS_BLOCK = 1, 2, 7, 11, 13, 14
 TCMSG = Struct("=BBHiIII")  # family, padding, padding, index, handle, parent, info
 # uapi/linux/if_link.h, and struct ifinfomsg of rtnetlink.h: family, padding, type, index, flags, changed flags
 IFINFOMSG = Struct("=BxHiII")
@@ -40,6 +40,8 @@ TCA_HTB_PARMS, TCA_HTB_INIT = 1, 2
 HTB_GLOB = Struct("=IIIII")  # version, rate2quantum, defcls, debug, direct_pkts
 HTB_OPT = Struct("=BBHhHIBBHhHIIIIII")  # two tc_ratespec, then buffer, cbuffer, quantum, level, prio
 FQ_TARGET, FQ_LIMIT, FQ_INTERVAL, FQ_FLOWS, FQ_MEMORY = 1, 2, 3, 5, 9  # TCA_FQ_CODEL_*
+# uapi/linux/gen_stats.h: bytes, and packets waiting, bytes waiting, drops
+STATS_BASIC, STATS_QUEUE, BASIC, QUEUE_STATS = 1, 3, Struct("=Q"), Struct("=III")
 # uapi/linux/pkt_cls.h
 FLOWER_CLASSID, FLOWER_ETH_TYPE, FLOWER_FLAGS, FLOWER_IN_HW_COUNT = 1, 8, 22, 86
 FLOWER_KEYS = {(4, False): 10, (4, True): 12, (16, False): 14, (16, True): 16}  # by bytes, and whether destination

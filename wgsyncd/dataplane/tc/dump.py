@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.tree import DEVICE_PREFS, EXEMPT_PREFS, MAJOR, Filter, HtbClass, Leaf, Pref
+from wgsyncd.core.shaping.tree import DEVICE_PREFS, EXEMPT_PREFS, LINKS, MAJOR, Filter, HtbClass, Leaf, Passed, Pref
 from wgsyncd.dataplane.netlink import U32, attributes, number
 from wgsyncd.dataplane.tc import codec
 
@@ -47,6 +47,7 @@ class QdiscFound(NamedTuple):
     kind: str
     options: bytes
     has_block: bool  # it shares its filters with other links
+    passed: Passed = Passed()  # not read of leaves
 
 
 class FilterFound(NamedTuple):
@@ -84,7 +85,25 @@ def qdisc(payload: bytes) -> QdiscFound:
     found = _attributes(payload)
     blocks = {codec.TCA_INGRESS_BLOCK, codec.TCA_EGRESS_BLOCK} & found.keys()
     options = found.get(codec.TCA_OPTIONS, b"")
-    return QdiscFound(index, handle, parent, _text(found.get(codec.TCA_KIND, b"")), options, bool(blocks))
+    passed = _passed(found.get(codec.TCA_STATS2, b""))
+    return QdiscFound(index, handle, parent, _text(found.get(codec.TCA_KIND, b"")), options, bool(blocks), passed)
+
+
+def passed_by_trees(qdiscs: Iterable[QdiscFound], links: Mapping[int, str]) -> dict[Direction, Passed]:
+    """What the roots of both trees have sent and dropped. ``links``: names by index."""
+    directions = {name: direction for direction, name in LINKS.items()}
+    return {
+        directions[links[one.ifindex]]: one.passed
+        for one in qdiscs if one.parent == codec.TC_H_ROOT and links.get(one.ifindex) in directions
+    }  # fmt: skip
+
+
+def _passed(stats: bytes) -> Passed:
+    found = _nested(stats)
+    sent, queue = found.get(codec.STATS_BASIC, b""), found.get(codec.STATS_QUEUE, b"")
+    if len(sent) < codec.BASIC.size or len(queue) < codec.QUEUE_STATS.size:
+        return Passed()
+    return Passed(int(codec.BASIC.unpack_from(sent)[0]), int(codec.QUEUE_STATS.unpack_from(queue)[2]))
 
 
 def is_our_root(one: QdiscFound) -> bool:

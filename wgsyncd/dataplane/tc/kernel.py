@@ -91,7 +91,7 @@ class KernelTc:
                 trees[direction] = self._tree(direction, link, [one for one in qdiscs if one.ifindex == link.ifindex])
         hooks = {one.ifindex: one for one in qdiscs if one.handle == codec.INGRESS_HANDLE}
         ports = {one.name: self._port(one.ifindex, hooks.get(one.ifindex)) for one in links}
-        return KernelState(trees, ports)
+        return KernelState(trees, ports, dump.passed_by_trees(qdiscs, {one.ifindex: one.name for one in links}))
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
         """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
