@@ -98,6 +98,8 @@ def test_an_address_is_allowed_or_refused_and_the_policy_is_named(bench: Bench) 
     shown = bench.daemon.cli("explain", "alice/laptop 5", shows=key_text(5)).stdout
     assert shown.startswith("laptop 5 has its peer on wg0")
     assert f"row        {bench.tables.id(5)}, user alice, wg0, " in shown
+    (device,) = json.loads(bench.daemon.cli("devices", "laptop", "--json").stdout)["devices"]
+    assert device["reaches"] == found["allowed"] and device["more_ranges"] == 0
     listed = bench.daemon.cli("devices", "laptop").stdout.splitlines()
     assert listed[2].split()[:3] == ["device", "user", "status"] and listed[3].split()[1:4] == ["laptop", "5", "alice"]
     assert "policies   1. deny 10.0.5.0/24: 'no finance'\n              priority 10, for user alice\n" in shown

@@ -22,7 +22,8 @@ COLUMNS = (
     Column("24h", rank=1, right=True),
     Column("month", rank=5, right=True),
     Column("last 24 hours", rank=7),
-    Column("why", rank=9, most=40),
+    Column("reaches", rank=9, most=24),
+    Column("why", rank=10, most=40),
 )
 _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "warning", "off": "dim"}
 
@@ -61,5 +62,6 @@ def _row(one: DeviceReport) -> Sequence[Line]:
         *((short_bytes(rate) if rate is not None else "", "" if rate else "dim") for rate in rates),
         *((short_bytes(figure) if figure is not None else "", "" if figure else "dim") for figure in figures),
         (spark(one.hours or ()) if can_draw("█") else "", "rx"),
+        (one.reached, ""),
         (one.why, kind),
     )

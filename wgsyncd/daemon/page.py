@@ -189,7 +189,9 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     word = report.owner_word.capitalize()
     names = {head: word if head == "Owner" else head for head in _COLUMNS}
     heads = [_head(choice, names[head], kind, order) for head, (kind, order) in _COLUMNS.items()]
-    yield table(heads, [list(_device(one, word)) for one in shown], "devices")
+    if judged := any(one.reaches is not None for one in shown):
+        heads.insert(list(_COLUMNS).index("Handshake"), tag("th", "Reaches", scope="col"))
+    yield table(heads, [list(_device(one, word, judged=judged)) for one in shown], "devices")
     pages = -(-report.matching // EACH)
     if pages > 1:
         numbers = [
@@ -241,7 +243,7 @@ def _box(name: str, checked: bool) -> Element:
     return tag("input", type="checkbox", name=name, value="1", **({"checked": "checked"} if checked else {}))
 
 
-def _device(one: DeviceReport, owner_word: str) -> Iterator[Element]:
+def _device(one: DeviceReport, owner_word: str, *, judged: bool) -> Iterator[Element]:
     dot = tag("span", "●" if one.online else "○", class_="on" if one.online else "off", role="img",
                aria_label="online" if one.online else "offline")  # fmt: skip
     known = {"title": one.device} if one.name else {}
@@ -250,6 +252,8 @@ def _device(one: DeviceReport, owner_word: str) -> Iterator[Element]:
     state = one.status if one.state == "live" else f"{one.status}, {one.state}".lstrip(", ")
     yield cell("Status", state, title=one.why) if one.why else cell("Status", state)
     yield cell("Address", ", ".join(one.addresses))
+    if judged:
+        yield cell("Reaches", one.reached, title=", ".join(one.reaches or ()))
     yield cell("Handshake", ago(one.handshake_age))
     yield cell("In/s", rate(one.rx_rate), "number")
     yield cell("Out/s", rate(one.tx_rate), "number")

@@ -19,12 +19,14 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.plan_report import iso
 from wgsyncd.engine.rates import Rates
+from wgsyncd.engine.reach import Reach
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import update_from_preview
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact
 
+MOST_RANGES = 20  # of one device
 MOST_HOURS = 200  # devices: more of them get no hours, because the question would take too long
 Order = Literal["device", "owner", "status", "address", "handshake", "rate", "24h", "month"]
 DeviceState = Literal["live", "waiting", "off", "leaving", "rejected", "foreign", "unknown"]
@@ -61,6 +63,10 @@ class DeviceReport(Struct, frozen=True, kw_only=True):
     why: str  # why it has no peer, or ""
     interface: str
     addresses: list[str]
+    reaches: (
+        list[str] | None
+    )  # the first ranges that the packet filter lets it reach, or "everything". null: nobody enforces policies
+    more_ranges: int  # how many ranges are left out
     online: bool
     latest_handshake: str | None
     handshake_age: int | None  # seconds
@@ -68,6 +74,14 @@ class DeviceReport(Struct, frozen=True, kw_only=True):
     tx_rate: float | None
     bytes: dict[str, DeviceBytes]  # by the store's label, such as 24h and month. A store may keep none
     hours: list[int] | None  # bytes of each of the last 24 hours, the present one at the end. None: not asked for
+
+    @property
+    def reached(self) -> str:
+        """What the packet filter lets the device reach, in few words. "" if nobody enforces policies."""
+        if not self.reaches:
+            return "" if self.reaches is None else "nothing"
+        more = len(self.reaches) - 1 + self.more_ranges
+        return f"{self.reaches[0]} +{more}" if more else self.reaches[0]
 
 
 class DevicesReport(Struct, frozen=True, kw_only=True):
@@ -233,7 +247,7 @@ def build(
         matching=len(chosen),
         figures=sorted({label for some in known.figures.values() for label in some}),
         usage_error=redact(usage) if isinstance(usage, str) else "",
-        devices=list(_reports(shown, known, settings, now)),
+        devices=list(_reports(shown, known, settings, now, Reach(status.policies))),
     )
 
 
@@ -255,11 +269,12 @@ def of_preview(status: DaemonStatus, settings: Settings, agent: Agent, wanted: S
 
 
 def _reports(
-    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float
+    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, reach: Reach
 ) -> Iterator[DeviceReport]:
     for one in shown:
         row, at = one.row, one.peer.latest_handshake / 1e9 if one.peer is not None else 0.0
         figures = usage.figures.get(row.id, {}) if row is not None else {}
+        ranges = reach.of(one.name, one.addresses) if row is not None else None
         yield DeviceReport(
             row=plain_id(row.id) if row is not None else None,
             device=redact(one.name),
@@ -270,6 +285,8 @@ def _reports(
             why=redact(one.why),
             interface=redact(one.interface),
             addresses=list(map(redact, one.addresses)),
+            reaches=ranges[:MOST_RANGES] if ranges is not None else None,
+            more_ranges=max(0, len(ranges or ()) - MOST_RANGES),
             online=is_online(one, now),
             latest_handshake=iso(at, settings.node.zone),
             handshake_age=max(0, int(now - at)) if at else None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wgsyncd.core.policies.model import Ruleset
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -47,3 +49,8 @@ class FilterStatus:
     accepted: Traffic = NO_TRAFFIC
     refused: Mapping[str, Traffic] = field(default_factory=dict)  # by interface
     culprit: str = ""  # the process that changed the table last, and its id
+    ruleset: Ruleset | None = None  # as last read. None: it was not read yet
+
+    def note(self, ruleset: Ruleset) -> None:
+        """Note what the table has now."""
+        self.ruleset, self.devices, self.profiles = ruleset, len(ruleset.elements), len(ruleset.profiles)

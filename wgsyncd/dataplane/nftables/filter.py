@@ -214,7 +214,7 @@ class PacketFilter:
         self._news.end(generation)
         if found is not None:
             self._count(found.counters)
-            self.status.devices, self.status.profiles = len(found.ruleset.elements), len(found.ruleset.profiles)
+            self.status.note(found.ruleset)
         return found
 
     def _count(self, counters: Mapping[str, Traffic]) -> None:
