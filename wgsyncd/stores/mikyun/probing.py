@@ -63,7 +63,7 @@ class Probe:
         yield from self._columns()
         yield from self._contracts()
         yield from self._views()
-        if read_only:  # it would refuse whatever is tried
+        if read_only:  # it would refuse each trial
             return
         yield from self._trail()
         if not any(True for _ in self.inexact()):  # what is rolled back has to vanish
