@@ -157,8 +157,7 @@ class Gateway:
 
     def refused(self) -> int:
         """How many packets the rules have refused."""
-        counters = listing.decode_counters(self.nft.counters() or "")
-        return sum(one.packets for name, one in counters.items() if name.startswith("refused_"))
+        return sum(one.packets for name, one in self.netfilter.counters().items() if name.startswith("refused_"))
 
     def socket(self, place: Place, address: str, port: int = 0, kind: int = sockets.SOCK_DGRAM) -> sockets.socket:
         self._sockets.append(place.socket(address, port, kind))

@@ -35,5 +35,7 @@ def test_traffic_is_counted_by_interface_over_all_tables_and_profiles() -> None:
                 router.filter.poll()
                 assert status.refused["wg1"].packets == others.packets + 2, "from and to the interface"
             assert status.refused["wg0"].packets == refused.packets + 2
+            assert router.netfilter.counters() == router.found().counters, "as nft shows them"
             router.nft.run("flush ruleset\n")
+            assert router.netfilter.counters() == {}
             assert router.filter.mend()

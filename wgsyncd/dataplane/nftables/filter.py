@@ -6,7 +6,6 @@ what was last wanted is put right at once, and the log names the process that di
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -119,9 +118,7 @@ class PacketFilter:
 
     def count(self) -> None:
         """Read what the rules have counted. That is cheap, because elements are not read."""
-        shown = self._nft.counters()
-        with contextlib.suppress(ValueError):
-            self._count(listing.decode_counters(shown) if shown is not None else {})
+        self._count(self._netfilter.counters())
 
     def mend(self) -> bool:
         """Put right what another program did to the table. Returns whether something was wrong."""

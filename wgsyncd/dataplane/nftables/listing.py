@@ -61,17 +61,6 @@ def decode(shown: str, shape: Shape | None = None) -> Found:
         raise ValueError(f"unexpected JSON: {error!r}") from error
 
 
-def decode_counters(shown: str) -> Mapping[str, Traffic]:
-    """The counters in the JSON that `nft -j list counters` shows. ValueError if this is no such JSON."""
-    parts = _Parts()
-    try:
-        for one in json.loads(shown)["nftables"]:
-            _add_part(parts, one)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise ValueError(f"unexpected JSON: {error!r}") from error
-    return parts.counters
-
-
 def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
     ((kind, about),) = one.items()
     if kind == "metainfo":

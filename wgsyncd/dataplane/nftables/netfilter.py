@@ -11,11 +11,12 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from struct import Struct
 from typing import NamedTuple
 
 from wgsyncd.core.network import Network
+from wgsyncd.core.policies.status import Traffic
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.netlink import NLA_F_NESTED, NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, attr, attributes
 from wgsyncd.dataplane.nftables.rules import NAME
@@ -25,13 +26,16 @@ _NETLINK_NETFILTER = 12
 _NFNLGRP_NFTABLES = 7
 _NFTABLES, _NFPROTO_INET = 10, 1  # NFNL_SUBSYS_NFTABLES, and a family of linux/netfilter.h
 _NFT_MSG_NEWGEN, _NFT_MSG_GETGEN = 10 << 8 | 15, 10 << 8 | 16
+_NFT_MSG_GETOBJ, _NFT_OBJECT_COUNTER = 10 << 8 | 19, 1
+_NFTA_OBJ_TABLE, _NFTA_OBJ_NAME, _NFTA_OBJ_TYPE, _NFTA_OBJ_DATA = 1, 2, 3, 4
+_NFTA_COUNTER_BYTES, _NFTA_COUNTER_PACKETS = 1, 2
 _NFTA_GEN_ID, _NFTA_GEN_PROC_PID, _NFTA_GEN_PROC_NAME = 1, 2, 3
 _CT_GET, _CT_DELETE = 1 << 8 | 1, 1 << 8 | 2
 _CTA_TUPLE_ORIG, _CTA_ID, _CTA_ZONE, _CTA_FILTER = 1, 12, 18, 25
 _CTA_TUPLE_IP, _CTA_IP_V4_SRC, _CTA_IP_V6_SRC = 1, 1, 3
 _CTA_FILTER_ORIG_FLAGS, _CTA_FILTER_F_IP_SRC = 1, 1
 _NFGENMSG = Struct("!BBH")  # address family, version, resource
-_BE32 = Struct("!I")
+_BE32, _BE64 = Struct("!I"), Struct("!Q")
 _FEW = 16  # addresses
 _DATAGRAM = 64 * 1024  # bytes. A datagram of a dump has at most 32 KiB
 _TODO = {  # by errno: what to do if the kernel refuses the sockets
@@ -89,6 +93,18 @@ class Netfilter:
         for payload in self._talk(_NFT_MSG_GETGEN, 0, _NFGENMSG.pack(socket.AF_UNSPEC, 0, 0)):
             return _commit(payload).generation
         raise FilterError("EBADMSG", "the kernel does not tell the generation of the packet filter's rules")
+
+    def counters(self) -> Mapping[str, Traffic]:
+        """What the counters of our table have, by name. Without a table there are none.
+
+        nft would first read the whole table: with 10,000 devices, that takes a hundred times as long.
+        """
+        table = attr(_NFTA_OBJ_TABLE, NAME.encode() + b"\0") + attr(_NFTA_OBJ_TYPE, _BE32.pack(_NFT_OBJECT_COUNTER))
+        shown = self._talk(_NFT_MSG_GETOBJ, NLM_F_DUMP, _NFGENMSG.pack(_NFPROTO_INET, 0, 0) + table)
+        try:
+            return dict(map(_counter, shown))
+        except ValueError as error:
+            raise FilterError("EBADMSG", f"cannot make sense of netfilter's counters: {error}") from error
 
     def commits(self) -> list[Commit]:
         """The commits since the last call. The kernel drops news that nobody reads, so the list may be incomplete.
@@ -177,6 +193,20 @@ class Netfilter:
                 if one_message:
                     return
         raise TimeoutError
+
+
+def _counter(payload: bytes) -> tuple[str, Traffic]:
+    name, packets, count = "", 0, 0
+    for kind, start, end in attributes(payload, _NFGENMSG.size, len(payload)):
+        if kind == _NFTA_OBJ_NAME:
+            name = payload[start:end].rstrip(b"\0").decode(errors="replace")
+        elif kind == _NFTA_OBJ_DATA:
+            for part, at, over in attributes(payload, start, end):
+                if part == _NFTA_COUNTER_BYTES:
+                    count = netlink.number(_BE64, payload, at, over)
+                elif part == _NFTA_COUNTER_PACKETS:
+                    packets = netlink.number(_BE64, payload, at, over)
+    return name, Traffic(packets, count)
 
 
 def _is_of_table(payload: bytes) -> bool:

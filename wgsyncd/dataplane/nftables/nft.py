@@ -31,14 +31,7 @@ class Nft:
 
     def show(self) -> str | None:
         """The table as JSON. None if there is no such table."""
-        return self._list("table", FAMILY, NAME)
-
-    def counters(self) -> str | None:
-        """The counters of the table as JSON. None if there is no such table."""
-        return self._list("counters", "table", FAMILY, NAME)
-
-    def _list(self, *what: str) -> str | None:
-        _, status, shown, said = self._call(("-j", "list", *what), "")
+        _, status, shown, said = self._call(("-j", "list", "table", FAMILY, NAME), "")
         if status and _NO_TABLE in said:
             return None
         if status:
