@@ -108,6 +108,13 @@ def test_peers_are_put_right_with_the_rows_that_have_the_same_digest(node: Node,
         assert len(snapshots) == times
 
 
+def test_work_in_every_cycle_does_not_put_off_the_rows(node: Node, snapshots: list[float]) -> None:
+    for _ in range(4):
+        node.agent.queue_audit(AuditAction.CONFIG_RELOADED)
+        node.cycle()
+    assert len(snapshots) == 2
+
+
 def test_changed_rows_end_the_rest(node: Node, snapshots: list[float]) -> None:
     node.change(5, status="paused")
     node.cycle()
