@@ -90,7 +90,7 @@ def _interface(one: InterfaceReport, why: str) -> Finding:
 
 
 def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
-    names = {"reconcile": "rows and kernel were not compared", "account": "counters were not read"}
+    names = {"reconcile": "rows and kernel were not compared", "account": "counters were not posted"}
     for task, one in (report.cycles or {}).items():
         if one.age is None and begins:
             continue
