@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -189,6 +189,33 @@ class NodeHolder:
         for table in self.dialect.of_node:
             sql = f"UPDATE {self.dialect.prefix}{table} SET node = %s WHERE node = %s"  # noqa: S608
             self.connection.execute(sql, (self.node, node))
+
+
+def rename_interfaces(
+    connection: AnyConnection,
+    dialect: Dialect,
+    node: str,
+    renamed: Mapping[str, str | None],
+    before_delete: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Change the names of interfaces in the open transaction. See :class:`wgsyncd.core.state.WriteBatch`.
+
+    Two interfaces may have each other's old name. So each one first gets a name that no interface can have.
+    ``before_delete`` is called with the name of an interface whose peers are then deleted.
+    """
+    meanwhile = {name: f"/{number}" for number, name in enumerate(renamed)}
+    for table in ("peers", "interfaces"):
+        update = f"UPDATE {dialect.prefix}{table} SET interface = %s WHERE node = %s AND interface = %s"  # noqa: S608
+        delete = f"DELETE FROM {dialect.prefix}{table} WHERE node = %s AND interface = %s"  # noqa: S608
+        for old in renamed:
+            connection.execute(update, (meanwhile[old], node, old))
+        for old, new in renamed.items():
+            gone = meanwhile[old] if new is None else new
+            if table == "peers":
+                before_delete(gone)
+            connection.execute(delete, (node, gone))
+            if new is not None:
+                connection.execute(update, (new, node, meanwhile[old]))
 
 
 def _holder(place: str, host: str, boot: str, heartbeat: float, age: float, revision: int) -> Holder:

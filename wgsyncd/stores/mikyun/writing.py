@@ -24,10 +24,11 @@ from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict, StoreError, StoreErrorCode
+from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.mikyun import pieces, records, removals, usual
 from wgsyncd.stores.mikyun.changing import TIME_IS_UP, Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
-from wgsyncd.stores.mikyun.identity import rename_interfaces
+from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.reading import stored_id, to_datetime
 from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
@@ -163,7 +164,7 @@ class StateWriter:
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
         """Write what belongs to this node alone, and the audit rows that depend on no transition."""
         self._keep_records(node_state, writes)
-        rename_interfaces(self.connection, self.node, writes.renamed)
+        rename_interfaces(self.connection, MARIADB, self.node, writes.renamed, self._close_pieces)
         for q in writes.quarantined:
             self.connection.execute(
                 "INSERT INTO wgsyncd_quarantine (node, interface, row_id, device, rx, tx, since, until)"
@@ -173,6 +174,9 @@ class StateWriter:
         self._keep_conditions(writes, now)
         removals.save(self.connection, self.node, writes.removals)
         self.insert_audit(writes.audit, now)
+
+    def _close_pieces(self, interface: str) -> None:
+        pieces.close(self.connection, "node = %s AND interface = %s", (self.node, interface))
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         """See :class:`wgsyncd.stores.mikyun.trail.AuditTrail`."""

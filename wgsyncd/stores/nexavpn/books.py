@@ -6,7 +6,7 @@ tables, so it waits for nobody but another writer of the same node.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wgsyncd.core.audit import AuditEvent
@@ -14,12 +14,13 @@ from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import MEMORY, NodeState, Posting, Removal, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict
+from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.trail import AuditTrail
 from wgsyncd.stores.own_values import condition_texts
 
 MOST = 2**63 - 1  # the largest bigint
-NOW = "extract(epoch FROM clock_timestamp())::double precision"
 RECONNECTED = 180  # seconds: after so long without a handshake, the next one begins a connection (REJECT_AFTER_TIME)
 STAGES = """
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_records (
@@ -121,7 +122,7 @@ class StateWriter:
             raise RevisionConflict(told)
         if writes.uptime is not None:
             self.connection.execute(
-                f"""UPDATE wgsyncd.boots b SET uptime = %s, last_seen = {NOW} FROM wgsyncd.node_states n
+                f"""UPDATE wgsyncd.boots b SET uptime = %s, last_seen = {POSTGRES.now} FROM wgsyncd.node_states n
                     WHERE n.node = %s AND b.node = n.node AND b.boot = n.boot""",  # noqa: S608
                 (writes.uptime, self.node),
             )
@@ -165,7 +166,7 @@ class StateWriter:
                    DO UPDATE SET epoch = excluded.epoch, sampled_at = excluded.sampled_at""",
                 (self.node, name, mark.epoch, mark.at),
             )
-        rename_interfaces(self.connection, self.node, writes.renamed)
+        rename_interfaces(self.connection, POSTGRES, self.node, writes.renamed)
 
     def _keep_conditions(self, writes: WriteBatch, now: float) -> None:
         for one in writes.ended:
@@ -216,20 +217,3 @@ def _pieces(postings: Iterable[Posting], *, counted: bool) -> Iterator[tuple[obj
     for posting in postings:
         for one in posting.allocations:
             yield counted, posting.row_id, one.bucket, one.day, min(one.rx, MOST), min(one.tx, MOST)
-
-
-def rename_interfaces(connection: Connection, node: str, renamed: Mapping[str, str | None]) -> None:
-    """Change the names of interfaces in the open transaction. See :class:`wgsyncd.core.state.WriteBatch`.
-
-    Two interfaces may have each other's old name. So each one first gets a name that no interface can have.
-    """
-    meanwhile = {name: f"/{number}" for number, name in enumerate(renamed)}
-    for table in ("peers", "interfaces") if renamed else ():
-        update = f"UPDATE wgsyncd.{table} SET interface = %s WHERE node = %s AND interface = %s"  # noqa: S608
-        delete = f"DELETE FROM wgsyncd.{table} WHERE node = %s AND interface = %s"  # noqa: S608
-        for old in renamed:
-            connection.execute(update, (meanwhile[old], node, old))
-        for old, new in renamed.items():
-            connection.execute(delete, (node, meanwhile[old] if new is None else new))
-            if new is not None:
-                connection.execute(update, (new, node, meanwhile[old]))
