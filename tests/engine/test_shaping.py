@@ -212,7 +212,8 @@ def test_many_new_devices_come_in_portions_and_each_cycle_asks_for_the_next(
     for known, waiting in ((9, 3), (11, 1), (12, 0)):
         shaped.cycle()
         assert set(shaped.rates()) == set(range(5, known + 1))
-        assert (f"{waiting} devices wait" in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
+        told = f"{waiting} {'device waits' if waiting == 1 else 'devices wait'}"
+        assert (told in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
         assert len(shaped.kernel()["wg0"]) == 8, "no peer waits for it"
         assert shaped.agent.planes.mend() == (waiting > 0), "the next check reconciles"
         shaped.account()
