@@ -100,11 +100,14 @@ def test_the_commands_speak_of_the_device(bench: Bench) -> None:
     bench.tables.update("wireguard_peers", bench.tables.peer_id(7), assigned_ip="10.200.0.99")
     bench.daemon.start()
     device = str(bench.tables.id(7))
-    key = bench.tables.sql(f"SELECT public_key FROM devices WHERE id = '{device}'")[0]["public_key"]
+    row = bench.tables.sql(f"SELECT public_key, name FROM devices WHERE id = '{device}'")[0]
+    key = row["public_key"]
     told = bench.daemon.cli("explain", device, code=None, shows=key).stdout
     assert "10.200.0.99 is not allocated to the device" in told
     assert bench.daemon.cli("check-config").returncode == 0
-    assert device in bench.daemon.cli("devices", code=None).stdout
+    shown = bench.daemon.cli("devices", code=None).stdout
+    assert row["name"] in shown and "alice" in shown
+    assert device in bench.daemon.cli("devices", "--json", code=None).stdout
     bench.tables.update("wireguard_peers", bench.tables.peer_id(7), assigned_ip="10.200.0.7")
     wait(lambda: bench.peer(7) is not None, "the peer of the mended row")
     bench.daemon.cli("verify")
