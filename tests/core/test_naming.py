@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wgsyncd.core.inspect.names import DeviceName, find_device, find_owner, suggestions
+from wgsyncd.core.inspect.names import DeviceName, find_device, find_labelled, find_owner, suggestions
 
 NAMES = [DeviceName(5, "0001-DEV-005", "0001"), DeviceName(6, "0001-DEV-006", "0001"), DeviceName(1, "M010-DEV-001", "M010"),
          DeviceName(7, "5", "0005")]  # fmt: skip
@@ -28,3 +28,16 @@ def test_near_misses() -> None:
     assert suggestions("", devices) == []
     assert suggestions("nothing like it at all", devices) == []
     assert len(suggestions("dev", [f"dev-{n}" for n in range(50)])) == 5
+
+
+def test_a_device_is_found_by_what_its_owner_calls_it_if_no_other_is_called_so() -> None:
+    phones = [
+        DeviceName(1, "d1", "alice", "phone"),
+        DeviceName(2, "d2", "bob", "Phone"),
+        DeviceName(3, "d3", "bob", "tv"),
+    ]
+    assert find_device("TV", phones) == phones[2]
+    assert find_device("phone", phones) is None
+    assert find_device("bob/phone", phones) == phones[1]
+    assert find_device("d1", [*phones, DeviceName(4, "d4", "eve", "d1")]) == phones[0], "an id comes before a name"
+    assert find_labelled("phone", phones) == phones[:2]

@@ -34,6 +34,12 @@ def test_devices_with_the_same_change_stand_together() -> None:
     assert not single.withheld
 
 
+def test_a_policy_without_effect_on_the_change_parts_nobody() -> None:
+    six = policy(2, "allow", "fd00::/8", to=[("device", "dev-2")])
+    (diff,) = report(None, tables(policy(1, "allow", "10.0.0.0/8", to=OF_ALICE), six)).diffs
+    assert diff.count == len(DEVICES)
+
+
 def test_what_waits_comes_first_and_long_lists_are_cut() -> None:
     texts = [f"10.{n}.0.0/24" for n in range(access_report.MOST + 3)]
     wide = tables(policy(1, "allow", *texts, to=OF_ALICE))

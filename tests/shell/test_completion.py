@@ -113,8 +113,8 @@ def node_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     )
     made = [
         msgspec.convert(
-            {"row": at, "device": f"0001-DEV-00{at}", "owner": owner, "status": "active", "state": "live", "why": "",
-             "interface": "wg0", "addresses": [], "online": False, "latest_handshake": None, "handshake_age": None,
+            {"row": at, "device": f"0001-DEV-00{at}", "name": "", "owner": owner, "status": "active", "state": "live", "why": "",
+             "interface": "wg0", "addresses": [], "reaches": None, "more_ranges": 0, "online": False, "latest_handshake": None, "handshake_age": None,
              "rx_rate": None, "tx_rate": None, "bytes": {}, "hours": None},
             DeviceReport,
         )

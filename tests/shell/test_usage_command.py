@@ -103,7 +103,7 @@ def test_one_device_for_machines(run: Run) -> None:
     assert found == {
         "of": {"kind": "device", "device": "0001-DEV-005", "owner": "0001"},
         "by": "day", "since": "2026-09-20", "until": "2026-09-21", "zone": "Asia/Tokyo", "perspective": "server",
-        "notes": [], "bandwidth": None,
+        "notes": [], "bandwidth": None, "owner_word": "owner",
         "total": {"rx_bytes": GiB, "tx_bytes": 2 * GiB, "total_bytes": 3 * GiB},
         "periods": [
             {"period": "2026-09-20", "rx_bytes": 0, "tx_bytes": 0, "total_bytes": 0},

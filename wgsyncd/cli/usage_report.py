@@ -58,6 +58,7 @@ class Frame(Struct, frozen=True, kw_only=True):
     perspective: str
     notes: list[str]
     total: Bytes
+    owner_word: str = "owner"  # what the control plane calls an owner, such as "user"
 
     @property
     def period(self) -> str:
@@ -81,8 +82,9 @@ class UsageReport(Frame, frozen=True, kw_only=True):
     @property
     def title(self) -> str:
         """Whose bytes they are, and of when."""
-        whose = {"all": "all devices", "owner": f"owner {self.of.owner}"}
-        return f"{whose.get(self.of.kind, f'device {self.of.device} (owner {self.of.owner})')}, {self.period}"
+        owner = f"{self.owner_word} {self.of.owner}"
+        whose = {"all": "all devices", "owner": owner}
+        return f"{whose.get(self.of.kind, f'device {self.of.device} ({owner})')}, {self.period}"
 
     def rows(self) -> Rows:
         """The names of the columns that come before the bytes, and the lines."""
@@ -98,13 +100,14 @@ class UsageRankingReport(Frame, frozen=True, kw_only=True):
     @property
     def title(self) -> str:
         """Whose bytes they are, and of when."""
-        return f"{len(self.ranking)} of {self.of.count} {self.of.kind} with traffic, {self.period}"
+        kind = f"{self.owner_word}s" if self.of.kind == "owners" else self.of.kind
+        return f"{len(self.ranking)} of {self.of.count} {kind} with traffic, {self.period}"
 
     def rows(self) -> Rows:
         """The names of the columns that come before the bytes, and the lines."""
         if self.of.kind == "owners":
-            return ("owner",), [((one.owner,), one) for one in self.ranking]
-        return ("device", "owner"), [((one.device or "", one.owner), one) for one in self.ranking]
+            return (self.owner_word,), [((one.owner,), one) for one in self.ranking]
+        return ("device", self.owner_word), [((one.device or "", one.owner), one) for one in self.ranking]
 
 
 def short_hour(period: str) -> str:

@@ -78,7 +78,8 @@ def register(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=options.count, metavar="N", help="show the N devices that moved most instead of periods"
     )
-    parser.add_argument("--by-owner", action="store_true", help="with --top: rank owners instead of devices")
+    parser.add_argument("--by-owner", "--by-user", action="store_true",
+                        help="with --top: rank owners (users of NexaVPN) instead of devices")  # fmt: skip
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object instead of a table")
     form.add_argument("--csv", action="store_true", help="CSV with a head instead of a table")
@@ -104,6 +105,7 @@ def run(args: argparse.Namespace) -> int:
         report = _with_bandwidth(_periods(reports, span, args.name), settings)
         if args.svg:
             return _write_picture(args.svg, report)
+    report = structs.replace(report, owner_word=settings.store.owner_word)
     if args.json:
         output.print_json(report)
     elif args.csv:

@@ -23,14 +23,15 @@ def _same(text: str, name: str) -> bool:
 
 
 def find_device(text: str, names: Iterable[DeviceName]) -> DeviceName | None:
-    """The device with this device id. If none has it and the text is a number, the device with this row id."""
+    """The device with this device id. Else the device with this row id, or the only one that is called so."""
     names = tuple(names)
     for one in names:
         if _same(text, one.device):
             return one
     if text.isdecimal() and text.isascii():
         return next((one for one in names if str(one.row_id) == text), None)
-    return None
+    called = find_labelled(text, names)
+    return called[0] if len(called) == 1 else None
 
 
 def find_labelled(text: str, names: Iterable[DeviceName]) -> list[DeviceName]:
