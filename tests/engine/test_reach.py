@@ -11,8 +11,8 @@ import pytest
 from tests.policing import device, networks, ruleset
 from wgsyncd.core.policies.model import Access, Ruleset
 from wgsyncd.core.policies.status import FilterStatus
+from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.devices_report import DeviceReport
-from wgsyncd.engine.reach import Reach
 
 BOTH = device(2, "10.8.0.2", "fd08::2")
 OFFICE = networks("10.0.0.0/8", "192.0.2.0/24", "fd00::/8")
@@ -23,7 +23,7 @@ def reached(found: Ruleset | None, number: int, *addresses: str) -> list[str] | 
     status = FilterStatus()
     if found is not None:
         status.note(found)
-    return Reach(status).of(f"dev-{number}", addresses)
+    return AccessTexts(status).of(f"dev-{number}", addresses)
 
 
 def test_each_address_reaches_the_ranges_of_its_own_version() -> None:
@@ -39,7 +39,7 @@ def test_an_element_of_another_device_counts_for_nobody_else() -> None:
 def test_who_is_not_judged_reaches_everything_and_without_policies_nothing_is_said() -> None:
     assert reached(replace(THERE, free=networks("10.8.0.9/32")), 9, "10.8.0.9/32") == ["everything"]
     assert reached(None, 2, "10.8.0.2/32") is None
-    assert Reach(None).of("dev-2", ("10.8.0.2/32",)) is None
+    assert AccessTexts(None).of("dev-2", ("10.8.0.2/32",)) is None
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import HOURS, DeviceUsage
 from wgsyncd.core.model import NO_BYTES, DeviceRow, PeerState, PublicKey, fingerprint, plain_id
 from wgsyncd.engine import wording
+from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.plan_report import iso
 from wgsyncd.engine.rates import Rates
-from wgsyncd.engine.reach import Reach
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import update_from_preview
 from wgsyncd.engine.status_update import ONLINE
@@ -247,7 +247,7 @@ def build(
         matching=len(chosen),
         figures=sorted({label for some in known.figures.values() for label in some}),
         usage_error=redact(usage) if isinstance(usage, str) else "",
-        devices=list(_reports(shown, known, settings, now, Reach(status.policies))),
+        devices=list(_reports(shown, known, settings, now, AccessTexts(status.policies))),
     )
 
 
@@ -269,7 +269,7 @@ def of_preview(status: DaemonStatus, settings: Settings, agent: Agent, wanted: S
 
 
 def _reports(
-    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, reach: Reach
+    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, reach: AccessTexts
 ) -> Iterator[DeviceReport]:
     for one in shown:
         row, at = one.row, one.peer.latest_handshake / 1e9 if one.peer is not None else 0.0

@@ -100,6 +100,7 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
             yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
 
 
+_NAMES = "contract names", "contracts name"
 _STAY = "peer without a row stays", "peers without a row stay"
 _UNWRITTEN = (
     "audit row waits, because the database did not take it",
@@ -154,8 +155,7 @@ def _shaping(report: StatusReport) -> Iterator[Finding]:
         why = shaping.trouble or f"tc did not take {counted(shaping.drift, 'change')}"
         yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
     if shaping is not None and shaping.unknown:
-        name = counted(shaping.unknown, "contract names", "contracts name")
-        why = f"{name} a profile that the configuration does not have"
+        why = f"{counted(shaping.unknown, *_NAMES)} a profile that the configuration does not have"
         yield warning("shaping", why, "wgsyncd check-config")
 
 

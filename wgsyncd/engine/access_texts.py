@@ -15,7 +15,7 @@ def _covers(access: Access, host: Network) -> bool:
     return contains(ranges, int.from_bytes(host.packed))
 
 
-class Reach:
+class AccessTexts:
     """Finds the ranges of devices in the ruleset that was last read. Devices with one profile share the texts."""
 
     def __init__(self, policies: FilterStatus | None) -> None:
