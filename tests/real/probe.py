@@ -57,6 +57,25 @@ def read(path: str) -> None:
         file.read(1)
 
 
+def shape() -> None:
+    """Makes and removes what shaping needs of tc, as far as every kernel of the tests has it."""
+    link = f"shape{os.getppid() % 10**6}"
+    commands = [f"ip link add {link} type ifb", f"ip link set {link} up",
+                f"tc qdisc add dev {link} root handle 7767: htb default 0",
+                f"tc class add dev {link} parent 7767: classid 7767:1 htb rate 8mbit",
+                f"tc qdisc add dev {link} parent 7767:1 handle 1: pfifo limit 5",
+                f"tc class change dev {link} parent 7767: classid 7767:1 htb rate 4mbit",
+                f"tc qdisc add dev {link} clsact", f"ip link del {link}"]  # fmt: skip
+    for command in commands:
+        subprocess.run(command.split(), check=True, capture_output=True)
+
+
+def hear_of_links() -> None:
+    """Joins the kernel's group of news of links."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as one:
+        one.bind((0, 1))
+
+
 def kernel_setting() -> None:
     """Sets a kernel setting to its present value."""
     path = "/proc/sys/net/ipv4/ip_forward"
@@ -98,6 +117,8 @@ ATTEMPTS: dict[str, Callable[[], object]] = {
     "write /var/lib/wgsyncd": lambda: write("/var/lib/wgsyncd/probe"),
     "read the configuration": lambda: read("/etc/wgsyncd/wgsyncd.toml"),
     "read the copy of the password": lambda: read(os.environ.get("CREDENTIALS_DIRECTORY", "/nowhere") + "/db-password"),
+    "limit bandwidth": shape,
+    "hear of links": hear_of_links,
     "set an interface up": lambda: subprocess.run(["ip", "link", "set", "wg0", "up"], check=True),
     "reach the database": lambda: socket.socket(socket.AF_UNIX).connect("/run/mysqld/mysqld.sock"),
 }

@@ -14,7 +14,7 @@ from tests.real.probe import ATTEMPTS
 from tests.wait import until
 
 NEEDED = {"write /run/wgsyncd", "write /var/lib/wgsyncd", "read the configuration", "read the copy of the password",
-          "set an interface up", "reach the database"}  # fmt: skip
+          "limit bandwidth", "hear of links", "set an interface up", "reach the database"}  # fmt: skip
 # The container itself refuses these to root, or has no such process. A run outside can prove nothing about them.
 REFUSED_ANYWAY = {"load a module", "set the clock"}
 PROBE = """
