@@ -153,7 +153,7 @@ class Bandwidth(msgspec.Struct, frozen=True):
     counts: Literal["both", "down", "up"] = "both"
 
 
-class Limits(msgspec.Struct, frozen=True):
+class DeviceLimits(msgspec.Struct, frozen=True):
     """What happens to contracts that have more devices than they have bought."""
 
     devices: Literal["ignore", "report", "reject"] = "ignore"
@@ -175,7 +175,7 @@ class Settings(msgspec.Struct, frozen=True):
     usage: Usage = Usage()
     metrics: Metrics = Metrics()
     shaping: Shaping = Shaping()
-    limits: Limits = Limits()
+    limits: DeviceLimits = DeviceLimits()
     bandwidth: dict[str, Bandwidth] = {}
     log: Log = Log()
 

@@ -42,16 +42,16 @@ def judge_access(
     ``approved``: the plan id that an admin approved, or None. Devices that were added since raise no limit.
     """
     fresh = len(counted - memory.recorded)
-    windows: list[tuple[float, float, float, int]] = []  # what is left, and what it was made from
+    judged: list[tuple[float, float, float, int]] = []  # what is left, and what it was made from
     for window in WINDOWS:
         some = [one for one in memory.losses if -one.at <= window]
         recent = sum(one.removed for one in some)
         limit = limits.max_removals(min([devices, *(one.peers for one in some)]))
-        windows.append((limit - recent - fresh, window, limit, recent))
+        judged.append((limit - recent - fresh, window, limit, recent))
     lately = sum(one.removed for one in memory.losses if -one.at <= TEN_MINUTES)
     if lately + fresh <= limits.small_node:
-        windows = windows[:1]  # few enough for the memory, but not for the plan alone
-    left, window, limit, recent = min(windows)
+        judged = judged[:1]  # few enough for the memory, but not for the plan alone
+    left, window, limit, recent = min(judged)
     tripped = bool(fresh) and (left < 0 or (is_emptied and len(counted) > 1))
     plan_id = access_id(counted)
     return AccessVerdict(plan_id, counted, devices, limit, window, recent, tripped, tripped and approved == plan_id)
