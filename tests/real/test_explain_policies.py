@@ -139,8 +139,13 @@ def test_policies_that_nobody_enforces_and_a_faulty_one(bench: Bench) -> None:
     start(bench)
     shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
     assert "deny 10.9.0.0/16: 'odd' (effect 'maybe' is taken for a deny)" in shown
+    assert told(bench, "10.200.0.1").startswith("10.200.0.1 is allowed: policy 'office' ")
     bench.daemon.stop()
+    configure(bench, "enforce = true", 'enforce = true\nlocal = "leave"')
+    leave = 'it is the gateway\'s own address, and the setting policies.local is "leave".'
+    assert told(bench, "10.200.0.1") == f"10.200.0.1 is not refused here: {leave}"
     configure(bench, "enforce = true", "enforce = false")
+    assert told(bench, "10.1.0.1") == "10.1.0.1 is not refused here: the setting policies.enforce is false."
     shown = bench.daemon.cli("explain", "laptop 5", "--to", "10.1.0.1", shows=key_text(5)).stdout
     assert "policies   are not enforced by the configuration: nothing is refused here" in shown
 

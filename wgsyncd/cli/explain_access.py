@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 
 from msgspec import Struct, structs
 
@@ -55,7 +55,7 @@ class AddressReport(Struct, frozen=True, kw_only=True):
 
     address: str
     allowed: bool  # by the tables
-    why: str  # "policy", "no policy", "always" or "no address"
+    why: str  # "policy", "no policy", "always", "no address" or "not judged"
     policy: str  # the name of the policy that decides, or ""
     range: str  # the destination of that policy that covers the address, or ""
     overruled: list[str]  # names of later policies that cover the address, too
@@ -80,12 +80,16 @@ class PolicyReport(Struct, frozen=True, kw_only=True):
 
 def policy_report(
     found: Explanation, tables: PolicyTables | None, settings: PolicySettings, plan: AccessPlan | None,
-    ruleset: Ruleset | str | None, to: Network | None,
+    ruleset: Ruleset | str | None, to: Network | None, own: Set[Network],
 ) -> PolicyReport:  # fmt: skip
-    """The report. ``ruleset``: the packet filter's, or why it could not be asked. ``tables``: None if not enforced."""
+    """The report. ``ruleset``: the packet filter's, or why it could not be asked. ``tables``: None if not enforced.
+
+    ``own``: the gateway's own addresses.
+    """
     if tables is None:
+        answer = _not_judged(to, "the setting policies.enforce is false", found) if to is not None else None
         return PolicyReport(enforced=False, policies=[], allowed=[], dns_servers=[], installed=None, withheld=False,
-                            filter_error="", to=None)  # fmt: skip
+                            filter_error="", to=answer)  # fmt: skip
     device, there = _device(found), ruleset if isinstance(ruleset, Ruleset) else None
     rules, access = rules_of(device, tables, settings)
     groups = {group.id: group.name for group in tables.groups}
@@ -102,8 +106,19 @@ def policy_report(
     )
     if to is None:
         return made
+    if to in own and not settings.judges_local:
+        why = 'it is the gateway\'s own address, and the setting policies.local is "leave"'
+        return structs.replace(made, to=_not_judged(to, why, found))
     verdict = explain_address(device, to, tables, settings, there)
     return structs.replace(made, to=_address(to, verdict, made, found, has_table=there is not None))
+
+
+def _not_judged(to: Network, why: str, found: Explanation) -> AddressReport:
+    """The answer about an address that policies do not judge."""
+    peer = "" if found.peers else f" {_NO_PEER}"
+    text = f"{to.address} is not refused here: {why}.{peer}"
+    return AddressReport(address=to.address, allowed=True, why="not judged", policy="", range="", overruled=[],
+                         missed=[], dns=False, installed=None, text=text)  # fmt: skip
 
 
 def _device(found: Explanation) -> Device:
@@ -195,6 +210,7 @@ def _sentences(to: Network, verdict: Verdict, policies: int) -> Iterator[str]:
         yield "At port 53 it is allowed all the same: it is a DNS server of the gateway."
 
 
+_NO_PEER = "The device has no peer now, so nothing of it passes."
 _NO_POLICY = "no policy applies to the device"
 _MISSED = {
     Missed.DELETED: "it is deleted",
@@ -215,7 +231,7 @@ def _now(verdict: Verdict, known: PolicyReport, found: Explanation, *, has_table
     if not has_table:
         return "Nothing is refused now: the packet filter has no table of wgsyncd. Start the daemon."
     if not found.peers:
-        return "The device has no peer now, so nothing of it passes."
+        return _NO_PEER
     if verdict.installed is None and verdict.why is not Why.NO_ADDRESS:
         return "The packet filter has no entry of the device now, so it refuses everything."
     if bool(verdict.installed) == verdict.allowed:

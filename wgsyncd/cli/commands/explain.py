@@ -95,7 +95,8 @@ def _policies(
         plan, ruleset = agent.planes.access(view.snapshot, view.decision), wiring.read_ruleset(settings)
     except FilterError as error:  # only this part of the report is missing
         ruleset = str(error)
-    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to)
+    own = frozenset(host for one in settings.interfaces.values() for host in one.own_hosts)
+    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to, own)
 
 
 def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) -> DeviceRow:
