@@ -10,11 +10,12 @@ from typing import ClassVar
 from tests.faults.nexavpn_stage import NexavpnStage
 from tests.faults.prober import Prober, host_of
 from tests.faults.stage import NETS, NODE, Device
+from tests.nexavpn_sides import named
 from wgsyncd.demo.processes import CommandFailed
 
 
 class PoliciesStage(NexavpnStage):
-    """Has a policy for each device, which allows one host."""
+    """Has a policy for each device, which allows one host, and one for all, which allows an address that nobody has."""
 
     nodes: ClassVar = {NODE: tuple(NETS)}
     enforce = True
@@ -27,6 +28,8 @@ class PoliciesStage(NexavpnStage):
         self.prober.start()
 
     def _insert_devices(self) -> None:
+        # A device that loses its own policy keeps this one: the guard would withhold losses of all access.
+        self.tables.policy("to-all", "allow", "10.3.0.1/32", to=[("user", named("alice"))])
         for device in self.devices:
             target = ("device", self.tables.id(device.row))
             self.tables.policy(self.policy(device), "allow", f"{host_of(device)}/32", to=[target])
