@@ -86,6 +86,18 @@ def test_what_cannot_be_written_stays(
     assert set(wg.peers("wg0")[key(7)].allowed_ips) == set(nets("10.200.0.7/32", "10.9.0.0/16"))
 
 
+def test_a_reader_that_cannot_be_opened_leaves_the_foreign_peer(wg: FakeWireGuard, tmp_path: Path) -> None:
+    """To open one reads a file, and the process may have no descriptor left."""
+
+    def none_left() -> FakeWireGuard:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    keeping = KeepingWireGuard(wg, none_left, tmp_path, lambda: NOW)
+    [failed] = keeping.apply("wg0", removals(wg))
+    assert (failed.change.public_key, failed.name) == (key(7), "EMFILE")
+    assert wg.peers("wg0").keys() == {key(7)}
+
+
 @pytest.mark.parametrize("found", [b"[Peer]\nPublicKey = nonsense\n", b"\xff\xfe"])
 def test_a_damaged_file_gets_another_name(
     wg: FakeWireGuard, keeping: KeepingWireGuard, tmp_path: Path, found: bytes

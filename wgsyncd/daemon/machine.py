@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from wgsyncd.core.identity import Identity
 
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5): the same in a careless clone
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
-_UPTIME = Path("/proc/uptime")  # proc(5): seconds since the boot, suspended time included
 _LINKS = Path("/sys/class/net")
 _NAMESPACE = "/proc/self/ns/net"
 _PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
@@ -64,8 +64,8 @@ class LocalMachine:
         return self._identity
 
     def uptime(self) -> float:
-        """See :class:`wgsyncd.ports.Machine`."""
-        return float(_UPTIME.read_text().split()[0])
+        """See :class:`wgsyncd.ports.Machine`. The clock of clock_gettime(2), because a file needs a descriptor."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _digest(boot: str) -> str:

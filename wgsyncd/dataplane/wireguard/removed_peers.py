@@ -164,10 +164,10 @@ class KeepingWireGuard:
 
     def _keep(self, interface: str, foreign: Mapping[PublicKey, PeerConfig]) -> OSError | None:
         """Write the peers to the file of their interface. Returns what prevented that."""
-        with closing(self._reader()) as reader:
-            live, now = reader.read(interface).peers, self._now()
-        endpoints = {key: live[key].endpoint for key in foreign if key in live}
         try:
+            with closing(self._reader()) as reader:
+                live, now = reader.read(interface).peers, self._now()
+            endpoints = {key: live[key].endpoint for key in foreign if key in live}
             RemovedPeers(self._folder, interface).add(
                 {key: section(config, endpoints.get(key), now) for key, config in foreign.items()}
             )
