@@ -92,9 +92,10 @@ def test_an_answer_has_a_deadline_as_a_whole(connection: Connection, tmp_path: P
 
 @pytest.mark.parametrize(("lie", "ask"), [(endless, "query"), (endless, "stream"), (endless_rows, "query")])
 def test_an_answer_without_end_is_given_up(tmp_path: Path, lie: object, ask: str) -> None:
+    """A server that is faster than our looks at the size comes to the end of the row, and to what is no message."""
     connection = Connection(_database(tmp_path, 30.0))
     with LyingServer(lie, tmp_path), closing(connection):  # type: ignore[arg-type]
-        with pytest.raises(StoreError, match="larger than 64 MiB"):
+        with pytest.raises(StoreError, match="larger than 64 MiB|lost synchronization"):
             for _ in getattr(connection, ask)("SELECT 1"):
                 pass
         assert not connection.alive

@@ -44,11 +44,11 @@ def test_a_standby_posts_its_bytes_and_writes_no_column_of_the_application(nexa:
     east, west = started(nexa, "east", active=True), started(nexa, "west", active=False)
     commit(west, WriteBatch(postings=(posted(nexa.id(5), 100, 10, NOW + 60),)))
     west.snapshot()
-    west.beat(WHO["west"], 20.0)
+    west.beat(WHO["west"], 20.0, reconciled=True)
     assert seen(nexa) == [None, None, None]
     commit(east, WriteBatch(postings=(posted(nexa.id(5), 1000, 1, NOW),)))
     east.snapshot()
-    east.beat(WHO["east"], 20.0)
+    east.beat(WHO["east"], 20.0, reconciled=True)
     assert seen(nexa)[:2] == [NOW, NOW]
     assert seen(nexa)[2] is not None
     assert nexa.posted(5) == Counters(1100, 11), "each node has rows of its own, and the view has their sum"
@@ -62,10 +62,10 @@ def test_a_standby_that_becomes_active_writes_what_it_saw_and_the_other_one_noth
     east.is_active, west.is_active = False, True
     east.snapshot()
     commit(east, WriteBatch(postings=(posted(nexa.id(5), 1, 1, NOW + 900),)))
-    east.beat(WHO["east"], 20.0)
+    east.beat(WHO["east"], 20.0, reconciled=True)
     assert seen(nexa) == [NOW, NOW, None], "the former active node writes nothing any more"
     west.snapshot()
-    west.beat(WHO["west"], 20.0)
+    west.beat(WHO["west"], 20.0, reconciled=True)
     assert seen(nexa)[:2] == [NOW + 300, NOW + 300]
     assert seen(nexa)[2] is not None
     east.is_active = True  # both take themselves for active: the columns only move forward
