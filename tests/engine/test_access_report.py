@@ -14,9 +14,10 @@ OF_ALICE = [("user", "alice")]
 
 
 def report(found: Ruleset | None, *policies: PolicyTables) -> AccessReport:
-    limits = RemovalLimits(3, 0.2, 3)
+    """Peers are dumped in any order, as the kernel's tables have them."""
+    limits, dumped = RemovalLimits(3, 0.2, 3), DEVICES[::-1]
     return access_report.access_report(
-        plan_access(DEVICES, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"})),
+        plan_access(dumped, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"})),
         {"dev-2": "laptop"},
     )
 

@@ -70,10 +70,10 @@ def access_report(plan: AccessPlan, names: Mapping[str, str]) -> AccessReport:
 
 
 def _diffs(changes: Iterable[AccessChange], names: Mapping[str, str], *, withheld: bool) -> list[AccessDiff]:
-    """The changes, with the devices together that gain and lose the same by the same policies."""
+    """The changes by name, with the devices together that gain and lose the same by the same policies."""
     known: dict[object, object] = {}  # devices share what they reach and their policies, so each is split once
     alike: dict[object, list[AccessChange]] = {}
-    for change in changes:
+    for change in sorted(changes, key=lambda one: (names.get(one.device, ""), one.owner, one.device)):
         key = (change.before, change.after, tuple(rule.policy.id for rule in change.rules))
         if key not in known:
             known[key] = tuple(tuple(split_by_rule(one, change.rules)) for one in (change.gained, change.lost))
