@@ -188,10 +188,22 @@ def test_the_daemon_tells_at_its_start_what_it_found(odd_tables: RealMikyunTable
         store.load_state(calendar(), create=False)
         store.snapshot()
         assert lines == [], "a command that only reads tells nothing"
+        store = odd_tables.store()
         store.load_state(calendar())
-        store.load_state(calendar())
+        assert lines == [], "the peers come first"
+        store.refresh(calendar())
+        store.refresh(calendar())
     told = [(line["log_level"], line["what"], line["todo"].partition(" ")[0]) for line in lines]
     assert told == [("error", "customer_devices", "mariadb"), ("warning", "admin_logs", "mariadb")]
+
+
+def test_a_start_that_fails_before_its_end_tells_what_it_found(odd_tables: RealMikyunTables) -> None:
+    odd_tables.sql(L + "ADD admin_id INT NOT NULL")
+    store = odd_tables.store()
+    with capture_logs() as lines:
+        store.load_state(calendar())
+        store.load_state(calendar())  # as after a failed commit
+    assert [line["what"] for line in lines] == ["admin_logs"]
 
 
 def test_init_db_tells_what_it_found(odd_tables: RealMikyunTables) -> None:

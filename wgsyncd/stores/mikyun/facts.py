@@ -25,7 +25,7 @@ from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.store import TablesNewer, check_schema
+from wgsyncd.stores.mikyun.shape import TablesNewer, check_schema
 from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _NO_TABLE, _NO_COLUMN, _READ_ONLY = 1146, 1054, 1290

@@ -17,7 +17,7 @@ from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.store import check_schema
+from wgsyncd.stores.mikyun.shape import check_schema
 from wgsyncd.stores.mikyun.trouble import MariaDBError
 from wgsyncd.stores.own_values import stored_time
 

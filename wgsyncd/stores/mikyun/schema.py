@@ -12,7 +12,7 @@ from wgsyncd.stores.border import sensible
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.settings import Database
-from wgsyncd.stores.mikyun.store import SCHEMA_VERSION
+from wgsyncd.stores.mikyun.shape import SCHEMA_VERSION
 
 MIGRATION_TIMEOUT = 3600.0  # seconds for one statement: millions of buckets may have to be copied
 _REPLACED = ("wgsyncd_peers", "wgsyncd_buckets", "wgsyncd_days")

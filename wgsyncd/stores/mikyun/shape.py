@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from wgsyncd.errors import SchemaError
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.row_text import Schema, join_contracts
 
+SCHEMA_VERSION = 3  # of wgsyncd's own tables
 DEVICES, CONTRACTS, LOGS, CONFLICTS = "customer_devices", "contracts", "admin_logs", "v_parent_conflicts"
 COUNTERS = tuple(f"{side}_bytes_{window}" for window in ("total", "24h", "month") for side in ("rx", "tx"))
 # On a server that compares names of tables without regard to case, they may be kept as they were written.
@@ -44,6 +46,21 @@ WHERE table_schema = DATABASE() AND table_name = 'customer_devices'
 _SAME_ZONE = """
 SELECT ABS(TIMESTAMPDIFF(SECOND, CONVERT_TZ(UTC_TIMESTAMP(), '+00:00', @@global.time_zone), NOW())) < 60
 """
+
+
+class TablesNewer(SchemaError):
+    """The tables are of a newer version than this wgsyncd knows."""
+
+
+def check_schema(connection: Connection) -> None:
+    """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
+    version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
+    if version is None or version < SCHEMA_VERSION:
+        raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
+    if version > SCHEMA_VERSION:
+        raise TablesNewer(
+            f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
+        )
 
 
 class Column(NamedTuple):

@@ -37,30 +37,13 @@ from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.set_aside import Aside
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, read_shape
+from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, check_schema, read_shape
 from wgsyncd.stores.mikyun.terms import ContractTerms
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
 from wgsyncd.stores.mikyun.writing import StateWriter
-
-SCHEMA_VERSION = 3
-
-
-class TablesNewer(SchemaError):
-    """The tables are of a newer version than this wgsyncd knows."""
-
-
-def check_schema(connection: Connection) -> None:
-    """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
-    version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
-    if version is None or version < SCHEMA_VERSION:
-        raise SchemaError(f"wgsyncd's tables are of version {version}: run `wgsyncd init-db` as an admin")
-    if version > SCHEMA_VERSION:
-        raise TablesNewer(
-            f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"
-        )
 
 
 @at_border
@@ -79,7 +62,7 @@ class MariaDBStore:
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._connection.on_answer = on_answer
         self._rows = RowCache(self._zone, self._qr_lifetime)
-        self._schema, self._language, self._probed = Schema(), own.language, False
+        self._schema, self._language, self._is_loaded, self._probed = Schema(), own.language, False, False
         self._log = log.get("store")
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
@@ -150,8 +133,9 @@ class MariaDBStore:
         """See :class:`wgsyncd.ports.Store`."""
         self._aside.forget()
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
-        if create:
+        if create and self._is_loaded:  # something failed. After a first load, the peers come first (see refresh)
             self._probe()
+        self._is_loaded = True
         found = load_state(self._connection, self._node, self._rows.by_id())
         if found is None and not create:
             return NodeState(0, PeerRecords(), {}, frozenset())
@@ -230,6 +214,7 @@ class MariaDBStore:
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         """See :class:`wgsyncd.ports.Store`."""
+        self._probe()
         return refresh_windows(self._writer(), self._own, calendar)
 
     def rows_apart(self, months: Months) -> Mapping[DeviceId, Apart]:
