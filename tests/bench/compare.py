@@ -53,7 +53,7 @@ def _cell(results: list[dict[str, Any]], ours: tuple[str, str], theirs: tuple[st
     pairs = [
         (seconds[ours[0]][ours[1]], seconds[theirs[0]][theirs[1]])
         for seconds in (one["seconds"] for one in results)
-        if ours[0] in seconds and theirs[1] in seconds.get(theirs[0], {})
+        if all(key in seconds.get(group, {}) for group, key in (ours, theirs))
     ]
     if not pairs:
         return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pymysql
 
 from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
+from tests.bench.timing import Moment
 from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey, decode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.recording import MAX_PER_BATCH
@@ -50,6 +51,7 @@ class Floors:
         self._before: list[str] = []
         self._after: list[tuple[str, str]] = []
         self._family = _family()
+        self.changed_at = Moment()  # when the last peer was in the kernel
 
     def select(self) -> None:
         """Reads all rows. Each value has the texts of one page of rows."""
@@ -102,6 +104,7 @@ class Floors:
         """Reads the rows, adds the peers and reads the interface."""
         self.select()
         assert self._wireguard._set(IFACE, self._adds) == 0
+        self.changed_at = Moment()
         self.dump()
 
     def fill(self) -> None:

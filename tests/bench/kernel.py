@@ -11,7 +11,7 @@ from pyroute2 import WireGuard
 from tests.bench.floors import Floors
 from tests.bench.machine import Machine
 from tests.bench.stage import IFACE, Stage
-from tests.bench.timing import Took, medians, seconds, told
+from tests.bench.timing import Moment, Took, medians, seconds, told
 
 MOST_PYROUTE2 = 60.0  # in seconds: if pyroute2's info() takes longer, it is called only once
 
@@ -37,10 +37,22 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, Took]]:
         machines.append(Machine(stage))
 
     setconf = stage.empty_interface, lambda: wg("setconf", IFACE, str(stage.files["A"]))
-    first = begin, lambda: machines[0].cycle()  # noqa: PLW0108 - each time another machine's
     floors = Floors(stage)
     floors.prepare()
-    results["fill"] = medians("fill", repeat, ours=first, theirs=setconf, floor=(begin, floors.fill))
+    served: dict[str, list[Took]] = {"served": [], "served_floor": []}  # until the last peer is in the kernel
+
+    def first() -> None:
+        began = Moment()
+        machines[0].cycle()
+        served["served"].append(machines[0].wireguard.changed_at.since(began))
+
+    def floor() -> None:
+        began = Moment()
+        floors.fill()
+        served["served_floor"].append(floors.changed_at.since(began))
+
+    results["fill"] = medians("fill", repeat, ours=(begin, first), theirs=setconf, floor=(begin, floor))
+    results["fill"] |= told("fill, until the last peer is in the kernel", served)
     begin()
     machine = machines[0]
     machine.cycle()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.bench.stage import IFACE, Stage
+from tests.bench.timing import Moment
 from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.core.peers.plan import FailedChange
@@ -28,6 +29,7 @@ class Watched:
         self.real = LocalWireGuard(TIMEOUT)
         self.changes = 0
         self.dump: InterfaceState | None = None
+        self.changed_at = Moment()  # the end of the last change
 
     @property
     def retries(self) -> int:
@@ -38,7 +40,9 @@ class Watched:
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         self.changes += len(changes)
-        return self.real.apply(interface, changes)
+        failed = self.real.apply(interface, changes)
+        self.changed_at = Moment()
+        return failed
 
     def create(self, creation: NewInterface) -> None:
         self.real.create(creation)

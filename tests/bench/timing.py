@@ -39,12 +39,23 @@ def _processor() -> float:
     return sum(used[:4]) + sum(int(one[11]) + int(one[12]) for one in stats) / _TICKS  # utime and stime, see proc(5)
 
 
+class Moment:
+    """Holds a point in time."""
+
+    def __init__(self) -> None:
+        self._seconds, self._processor = time.perf_counter(), _processor()
+
+    def since(self, earlier: Moment) -> Took:
+        """Returns the seconds between both moments."""
+        return Took(self._seconds - earlier._seconds, self._processor - earlier._processor)
+
+
 def seconds(work: Work) -> Took:
     """Returns the seconds that the work takes once. Garbage of earlier work is collected before."""
     gc.collect()
-    used, began = _processor(), time.perf_counter()
+    began = Moment()
     work()
-    return Took(time.perf_counter() - began, _processor() - used)
+    return Moment().since(began)
 
 
 def disturbance(parts: int = 500) -> float:
