@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.engine.test_guard_memory import FIRST, delete, filled, live, pause, rekey
+from tests.engine.test_guard_memory import FIRST, delete, filled, hinted, killed, live, looked, pause, rekey
 from tests.node import Node
 from tests.samples import key, text
 
@@ -85,6 +87,47 @@ def test_new_rows_never_make_room_for_the_removal_of_the_old_ones(count: int) ->
     node.agent.approve(node.status.plan_id)
     node.cycle()
     assert not before & set(node.kernel_of("wg0"))
+
+
+@pytest.mark.parametrize("step", [looked, hinted, killed])
+def test_peers_that_were_just_added_make_no_room(step: Callable[[Node, int], None]) -> None:
+    """First 120 rows come, in parts. Then the old ones go row by row: 12 of 60, as if nothing had come."""
+    node = filled(60)
+    old = set(node.kernel_of("wg0"))
+    for number in range(100, 220):
+        node.device(number)
+        if number % 40 == 19:
+            node.tick(300)
+            node.cycle()
+    assert live(node) == 180
+    for number in range(FIRST, FIRST + 40):
+        node.delete(number)
+        step(node, number)
+    assert len(old & set(node.kernel_of("wg0"))) == 60 - 12
+    assert sum(not one.removed for one in node.db.removals["r640"]) == 2, "before the additions, and before the wait"
+
+
+def test_a_node_that_grows_steadily_gets_its_room() -> None:
+    node = filled(60)
+    for number in range(100, 160):
+        node.device(number)
+        node.tick(900)
+        node.cycle()
+    for number in range(FIRST, FIRST + 40):
+        node.delete(number)
+        node.cycle()
+    assert live(node) == 120 - 23, "a fifth of the peers of an hour ago"
+
+
+def test_a_reboot_and_a_new_row_leave_the_room_as_it_was() -> None:
+    node = filled(60)
+    node.reboot()
+    node.device(100)
+    node.cycle()
+    for number in range(FIRST, FIRST + 20):
+        node.delete(number)
+        node.cycle()
+    assert live(node) == 61 - 12
 
 
 def test_the_only_device_gets_a_new_key() -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable
 
 from wgsyncd import log
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.policies.plan import AccessPlan
-from wgsyncd.core.records import PeerId
+from wgsyncd.core.records import PeerId, RecordState
 from wgsyncd.core.state import MEMORY, Condition, ConditionType, NodeState, Removal, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
@@ -56,6 +57,7 @@ class Recorder:
             )
             entry = AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts)
             writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
+        writes += WriteBatch(removals=self._peers_before_additions(decision, calendar))
         going = frozenset[str]() if access is None or access.verdict.tripped else access.verdict.counted
         if access is not None and (fresh := going - self._state.access_recorded):
             loss = Removal(self._uptime(), len(fresh), 0, access.verdict.devices, access=True)
@@ -121,9 +123,18 @@ class Recorder:
         self._state.approved_removals = frozenset()
         _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
 
+    def _peers_before_additions(self, decision: Decision, calendar: UsageCalendar) -> tuple[Removal, ...]:
+        """What the guard remembers before new peers are added. A peer that is put back is not new. The first peers of
+        a node make room for nothing."""
+        known, added = self._cache.current(calendar), decision.plan.of(ChangeKind.ADD)
+        records = [known.records.of(one.interface).get(one.public_key) for one in added]
+        back = sum(record is not None and record.state is not RecordState.ADDING for record in records)
+        peers = decision.plan.live_count + back
+        return self._peers_that_there_were(known, peers) if peers and back < len(added) else ()
+
     def _peers_that_there_were(self, known: NodeState, peers: int) -> tuple[Removal, ...]:
-        """Nothing is removed, but the guard remembers how many peers there were before others are added. While it
-        withholds, it remembers this twice an hour."""
+        """Nothing is removed, but the guard remembers how many peers there were before others are added. It remembers
+        this twice an hour."""
         now = self._uptime()
         told = any(now - one.at < MEMORY / 2 and not one.removed and one.peers <= peers for one in known.removals)
         return () if told else (Removal(now, 0, 0, peers),)
