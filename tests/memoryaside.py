@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence, Set
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from tests.memorytables import OwnTables
@@ -58,6 +59,14 @@ class MemoryAside(Generic[Tables]):
         before, held = db.set_aside.get(at, (SetAside(posting.device, *why, calendar.now), None))
         told = before._replace(obstacle=max(before.obstacle, why[0]), detail=why[1] or before.detail)
         db.set_aside[at] = told, held + posting if held is not None else posting
+
+    def _rename_aside(self, db: Tables, renamed: Iterable[tuple[Any, str, str]]) -> None:
+        for row_id, old, new in renamed:
+            one, held = db.set_aside.get((self._node, old), (None, None))
+            if one is not None and held is not None and held.row_id == row_id:
+                del db.set_aside[self._node, old]
+                _, before = db.set_aside.get((self._node, new), (one, Posting(row_id, new, ())))
+                db.set_aside[self._node, new] = one._replace(device=new), before + replace(held, device=new)
 
     def post_set_aside(self, calendar: UsageCalendar, blocked: Set[Any]) -> Sequence[SetAside]:
         mine = {at: held for at, held in self.db.set_aside.items() if at[0] == self._node}

@@ -175,10 +175,8 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
                 and self._is_of(db, step.row.id, step.row.device)
                 and self._make_transition(db, step)
             )  # fmt: skip
-            refused = {step.row.id for step in steps} & self.refused.keys()
-            nothing = [
-                Posting(*one, ()) for one, (why, _) in held.items() if why is Obstacle.REFUSED and one[0] in refused
-            ]
+            ids = {step.row.id for step in steps} & self.refused.keys()
+            nothing = [Posting(*at, ()) for at, (why, _) in held.items() if why is Obstacle.REFUSED and at[0] in ids]
             for posting in (*writes.postings, *nothing):
                 if why := apart.get((posting.row_id, posting.device)):
                     self._set_aside(db, posting, why, calendar)
@@ -186,6 +184,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
                     self._post(db, posting, calendar)
             for posting in writes.history:
                 self._add_to_history(db, posting)
+            self._rename_aside(db, node_state.records.renamed_devices(writes.records))
             db.records |= {(self._node, record.peer_id): record for record in writes.records}
             for slot in writes.removed:
                 db.records.pop((self._node, slot), None)

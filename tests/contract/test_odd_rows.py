@@ -73,6 +73,33 @@ def test_a_device_that_was_just_renamed_gets_its_bytes(odd_tables: RealMikyunTab
     assert node.posted == node.true
 
 
+@pytest.mark.parametrize("more", [0, 7], ids=["", "and moves more under the new name"])
+def test_a_device_that_is_renamed_while_its_bytes_are_set_aside_gets_them(
+    odd_tables: RealMikyunTables, tmp_path: Path, more: int
+) -> None:
+    odd_tables.sql(
+        "CREATE TRIGGER odd BEFORE UPDATE ON customer_devices FOR EACH ROW"
+        " IF OLD.id = 5 AND NEW.rx_bytes_total > OLD.rx_bytes_total THEN SIGNAL SQLSTATE '45000'; END IF"
+    )
+    node = RealNode(odd_tables, tmp_path)
+    for number in (5, 6):
+        node.device(number)
+    node.cycle()
+    for number in (5, 6):
+        node.traffic(number, 10)
+    node.account()
+    odd_tables.update(5, device_id="renamed")
+    node.cycle()
+    node.traffic(5, more)
+    node.account()
+    assert [one.device for one in node.status.set_aside] == ["renamed"]
+    odd_tables.sql("DROP TRIGGER odd")
+    node.account()
+    assert not node.status.set_aside
+    assert node.posted == node.true
+    assert sum(one.rx for one in odd_tables.days().values()) == 20 + more
+
+
 @pytest.mark.parametrize(
     ("trigger", "lost"),
     [

@@ -149,6 +149,13 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
                 return name
         return None
 
+    def renamed_devices(self, newer: Iterable[PeerRecord]) -> Iterator[tuple[DeviceId, str, str]]:
+        """Row id, old name and new name of each device that has another name in one of these newer records."""
+        for one in newer:
+            known = self.of(one.interface).get(one.public_key)
+            if known is not None and known.device != one.device and known.row_id == one.row_id is not None:
+                yield one.row_id, known.device, one.device
+
     def add(self, record: PeerRecord) -> None:
         """Store ``record``. It replaces an older record of the same peer."""
         self._by_interface.setdefault(record.interface, {})[record.public_key] = record

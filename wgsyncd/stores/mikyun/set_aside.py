@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 
+from wgsyncd.core.model import DeviceId
 from wgsyncd.core.state import Allocation, Posting, merge_postings
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -22,6 +23,10 @@ from wgsyncd.stores.own_values import stored_time
 
 AT_ONCE = 100  # devices that one transaction posts
 _COLUMNS = "node, device, start, day, row_id, rx, tx, handshake, reason, detail, since"
+_ADD = """ON DUPLICATE KEY UPDATE rx = wgsyncd_set_aside.rx + VALUES(rx), tx = wgsyncd_set_aside.tx + VALUES(tx),
+    handshake = GREATEST(wgsyncd_set_aside.handshake, VALUES(handshake)), row_id = VALUES(row_id),
+    reason = GREATEST(wgsyncd_set_aside.reason, VALUES(reason)),
+    detail = IF(VALUES(detail) = '', wgsyncd_set_aside.detail, VALUES(detail))"""
 _NO_DAY = "1970-01-01"  # of a posting without bytes
 
 
@@ -70,11 +75,23 @@ class Aside:
                 self._known[posting.device] = obstacle
         if rows:
             connection.execute(
-                f"""INSERT INTO wgsyncd_set_aside ({_COLUMNS}) VALUES {", ".join(rows)} ON DUPLICATE KEY UPDATE
-                    rx = rx + VALUES(rx), tx = tx + VALUES(tx), handshake = GREATEST(handshake, VALUES(handshake)),
-                    row_id = VALUES(row_id), reason = GREATEST(reason, VALUES(reason)),
-                    detail = IF(VALUES(detail) = '', detail, VALUES(detail))"""  # noqa: S608
+                f"INSERT INTO wgsyncd_set_aside ({_COLUMNS}) VALUES {', '.join(rows)} {_ADD}"  # noqa: S608
             )
+
+    def rename(self, connection: Connection, row_id: DeviceId, old: str, new: str) -> None:
+        """The device of a row has another name: the open transaction gives the new name what is set aside for it."""
+        if old not in self.known(connection):
+            return
+        quote = connection.quote
+        connection.execute(
+            f"""INSERT INTO wgsyncd_set_aside ({_COLUMNS})
+                SELECT node, {quote(new)}, start, day, row_id, rx, tx, handshake, reason, detail, since
+                FROM wgsyncd_set_aside o WHERE node = {quote(self._node)} AND device = {quote(old)} AND row_id = %s
+                {_ADD}""",  # noqa: S608
+            (row_id,),
+        )
+        connection.execute(f"DELETE FROM wgsyncd_set_aside {self._of(connection, {old})} AND row_id = %s", (row_id,))  # noqa: S608
+        self.forget()
 
     def parts(self, connection: Connection) -> Iterator[list[str]]:
         """The devices with something set aside, some at a time. The first one follows the last one of before."""

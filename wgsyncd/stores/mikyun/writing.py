@@ -211,6 +211,8 @@ class StateWriter:
         return self.changer.change(self.connection, [row.id], lambda _: (sql, (*values, row.id))).get(row.id, True)
 
     def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
+        for row_id, old, new in node_state.records.renamed_devices(writes.records):
+            self.aside.rename(self.connection, row_id, old, new)
         records.save(self.connection, self.node, node_state, writes.records)
         if writes.removed:
             pieces.close_of(self.connection, self.node, writes.removed)
