@@ -128,7 +128,7 @@ def test_a_contract_with_too_many_devices_is_reported_and_the_youngest_rows_are_
     limit(months, "0001", 3)
     assert conditions(months, limits("report")) == {("devices_over_limit", "0001", "4 > 3")}
     assert conditions(months, limits("reject")) == {("devices_over_limit", "0001", "4 > 3")}
-    assert conditions(months, "") == set()
+    assert conditions(months, limits("ignore")) == set()
     assert rejected(months) == {6: "3"}
     assert rejected(months, "report") == rejected(months, "ignore") == {}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.engine.test_shaping import ShapedNode
 from tests.fakereports import FakeReports
 from tests.node import CONFIG
 from wgsyncd.cli import main, wiring
+from wgsyncd.core.shaping.profiles import Direction
 
 Run = Callable[..., str]
 FIVE = "0001-DEV-005"
@@ -116,3 +118,23 @@ def test_a_plan_counts_devices_that_are_limited_from_now_on_or_no_more(node: Sha
 def test_a_plan_without_tc_says_nothing_about_it(node: ShapedNode, run: Run) -> None:
     node.tc.fails = "EPERM"
     assert plan(run, 0) is None
+
+
+def test_verify_compares_the_trees_with_the_rows(node: ShapedNode, run: Run) -> None:
+    assert json.loads(run("verify", "--json"))["findings"] == []
+    tree = node.tc.trees[Direction.DOWN]
+    minor = next(one.minor for one in tree.filters if str(one.network) == "10.200.0.5/32")
+    slow = tree.classes[minor]._replace(ceil=1000)
+    node.tc.trees[Direction.DOWN] = replace(tree, classes={**tree.classes, minor: slow})
+    found = json.loads(run("verify", "--json", status=1))["findings"]
+    why = f"bandwidth is not as contracts and devices ask for: change htbclass down {minor}"
+    assert found == [{"check": "shaping", "device": FIVE, "what": why, "numbers": {}}]
+    node.cycle()
+    assert "everything adds up" in run("verify")
+
+
+def test_verify_says_that_tc_cannot_be_read_or_belongs_to_another_program(node: ShapedNode, run: Run) -> None:
+    node.tc.trees[Direction.UP] = replace(node.tc.trees[Direction.UP], is_ifb=False)
+    assert "another program uses wgsyncd-up" in run("verify", status=1)
+    node.tc.fails = "EPERM"
+    assert "no tc now" in run("verify", status=1)

@@ -62,7 +62,7 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
     check(0 <= metrics.per_peer_limit <= _MANY, "metrics.per_peer_limit", f"is not between 0 and {_MANY}")
     _check_shaping(check, settings, as_written)
     plane = settings.control_plane
-    if settings.limits.devices != "ignore":
+    if as_written.get("limits.devices", "ignore") != "ignore":
         check(plane == "mikyun", "limits.devices", f"needs max_devices of contracts, and {plane} has no contracts")
     settings.store.check(lambda good, key, why: check(good, f"{plane}.{key}", why))
     return check.faults

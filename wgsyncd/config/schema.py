@@ -156,7 +156,7 @@ class Bandwidth(msgspec.Struct, frozen=True):
 class DeviceLimits(msgspec.Struct, frozen=True):
     """What happens to contracts that have more devices than they have bought."""
 
-    devices: Literal["ignore", "report", "reject"] = "ignore"
+    devices: Literal["ignore", "report", "reject"] = "report"
 
 
 class Settings(msgspec.Struct, frozen=True):

@@ -123,10 +123,11 @@ class Inspector:
         now = self._now()
         snapshot, node_state = self._store.snapshot(), self._store.load_state(self._calendar(now), create=False)
         actual = self._interfaces.read(create=False)
-        desired = self._decide(snapshot, actual, node_state, now).desired
+        decision = self._decide(snapshot, actual, node_state, now)
         return [
             *verify.unread(self._interfaces.read_errors),
-            *verify.check_kernel(actual, node_state, desired),
+            *verify.check_kernel(actual, node_state, decision.desired),
+            *self._planes.verify(snapshot, decision),
             *verify.waiting(snapshot.quarantined),
         ]
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditFacts
+from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.shaping.preview import ShapingPreview
@@ -19,10 +20,13 @@ from wgsyncd.ports import Phase, Plane, Snapshot
 
 @runtime_checkable
 class Previewing(Protocol):
-    """A plane that says what a cycle would do to bandwidth."""
+    """A plane that says what a cycle would do to bandwidth, and where the kernel differs from the rows."""
 
     def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
         """The changes of a cycle. None: they are not known."""
+
+    def verify(self, snapshot: Snapshot, decision: Decision) -> Iterable[Discrepancy]:
+        """What the kernel has otherwise than the rows ask for."""
 
 
 class Planes:
@@ -75,6 +79,12 @@ class Planes:
             if isinstance(plane, Previewing):
                 return plane.preview(snapshot, decision)
         return None
+
+    def verify(self, snapshot: Snapshot, decision: Decision) -> Iterator[Discrepancy]:
+        """Where the planes differ from what the rows ask for."""
+        for plane in self._planes:
+            if isinstance(plane, Previewing):
+                yield from plane.verify(snapshot, decision)
 
     def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
         """Let every plane read its data plane and plan. No plane changes anything yet."""

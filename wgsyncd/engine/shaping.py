@@ -6,38 +6,31 @@ It fails open: no trouble of tc keeps a peer out, or bytes uncounted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple, Protocol
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import Happening
+from wgsyncd.core.inspect.verify import Discrepancy, tc_differs
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.shaping.plan import first_new, make_plan
 from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
-from wgsyncd.core.shaping.tree import Filter, KernelState, Leaf
-from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
+from wgsyncd.core.shaping.tree import Filter, KernelState
+from wgsyncd.core.shaping.wanted import Wanted, devices_by_minor, wanted_shaping
 from wgsyncd.core.words import counted
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.shaping_audit import ShapingAudit
+from wgsyncd.engine.shaping_words import describe, kind_of, missing_modules
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
 from wgsyncd.errors import ShapingError
 from wgsyncd.ports import Phase, Snapshot
 
-# What a kernel lacks if it refuses every object of a kind, and the modules to load.
-_MODULES: Mapping[type, str] = {
-    Link: "ifb",
-    RootQdisc: "sch_htb",
-    Leaf: "sch_fq_codel",
-    Filter: "cls_flower",
-    Clsact: "sch_ingress",
-    Redirect: "cls_matchall act_mirred",
-}
-_LACKS = ("ENOENT", "EOPNOTSUPP")
 _NOTHING = Wanted()
 MOST_NEW = 1000  # new devices of one cycle: with 10,000 classes they take a few seconds
 
@@ -125,6 +118,23 @@ class Shaping:
         except ShapingError:  # The next cycle logs it.
             return None
 
+    def verify(self, snapshot: Snapshot, decision: Decision) -> Iterator[Discrepancy]:
+        """Where the kernel differs from what contracts and devices ask for."""
+        wanted = wanted_shaping(decision, snapshot.terms, self._policy, self._networks)
+        try:
+            found = self._tc.read()
+        except ShapingError as error:
+            yield tc_differs("", str(error))
+            return
+        plan = make_plan(wanted, found)
+        for name in plan.foreign:
+            yield tc_differs("", f"another program uses {name}")
+        steps = (*plan.withdraw, *plan.prepare, *plan.clean_up)
+        new = [step.thing for step in steps if isinstance(step.thing, Filter)]
+        devices = devices_by_minor(wanted, chain(new, *(tree.filters for tree in found.trees.values())))
+        for step in steps:
+            yield tc_differs(devices.get(getattr(step.thing, "minor", 0), ""), describe(step))
+
     def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Apply one phase. Troubles are logged and shown in the status."""
         try:
@@ -173,10 +183,10 @@ class Shaping:
         rest = [step for step in plan.prepare if not isinstance(step.thing, Redirect)]
         failed = self._make(rest)
         broken = {one.step.direction for one in failed if isinstance(one.step.thing, Link | RootQdisc)}
-        missing = _missing_modules(rest, failed)
+        missing = missing_modules(rest, failed)
         if not missing:
             good = [step for step in redirects if step.direction not in broken]
-            missing = _missing_modules(good, self._make(good))
+            missing = missing_modules(good, self._make(good))
         if missing:
             self._lacks = missing
             undo = make_plan(Wanted(), self._tc.read())
@@ -201,7 +211,7 @@ class Shaping:
             return []
         failed = self._tc.apply(steps)
         refused = {id(one.step) for one in failed}
-        for kind, count in Counter(_kind(step) for step in steps if id(step) not in refused).items():
+        for kind, count in Counter(kind_of(step) for step in steps if id(step) not in refused).items():
             self._status.shaping_changes.add(kind, count)
         for one in failed:
             self._status.shaping_failures.add(one.name)
@@ -246,31 +256,10 @@ class Shaping:
         if cycle.waiting and not self._failed:
             waiting = counted(cycle.waiting, "device waits for its class", "devices wait for their class")
             return f"{waiting}. The next cycles go on"
-        first = [f"{_kind(one.step)} {_name(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
+        first = [f"{describe(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
         return f"{counted(len(self._failed), 'step')} failed. The first is {first[0]}" if first else ""
 
     def _note(self, what: str, error: ShapingError) -> None:
         self._status.shaping_failures.add(error.name)
         if self._changed(what, error.name):
             self._log.error("tc cannot be read or changed, peers go on without it", error=str(error))
-
-
-def _missing_modules(steps: Iterable[Step], failed: Sequence[FailedStep]) -> str:
-    """The modules of the first kind that failed, if the kernel refused each new object of this kind. Else ""."""
-    if not failed or failed[0].step.action is not Action.ADD:
-        return ""
-    kind = type(failed[0].step.thing)  # Later kinds may fail because they need this one.
-    added = sum(type(step.thing) is kind and step.action is Action.ADD for step in steps)
-    refused = sum(type(one.step.thing) is kind and one.name in _LACKS for one in failed)
-    return _MODULES.get(kind, "") if added == refused else ""
-
-
-def _kind(step: Step) -> str:
-    return f"{step.action} {type(step.thing).__name__.lower()}"
-
-
-def _name(step: Step) -> str:
-    thing = step.thing
-    if isinstance(thing, Redirect | Clsact):
-        return thing.interface
-    return f"{step.direction} {getattr(thing, 'minor', '')}".strip()

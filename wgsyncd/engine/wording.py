@@ -152,6 +152,8 @@ def discrepancy(one: Discrepancy) -> str:
     match one.check:
         case Check.UNREAD:
             return f"{one.interface} cannot be read, so nothing is known about its peers: {one.error}"
+        case Check.SHAPING:
+            return f"bandwidth is not as contracts and devices ask for: {one.error}"
         case Check.QUARANTINE:
             return f"{counted(one.value, 'delta')} in quarantine, not posted"
         case Check.ABSENT:

@@ -47,6 +47,7 @@ class Check(StrEnum):
     DAY = "day"  # a day differs from its buckets
     NEGATIVE = "negative"  # a figure of the store is below zero
     FUTURE = "future"  # a time of the store lies ahead of now
+    SHAPING = "shaping"  # tc differs from what contracts and devices ask for
     LOW = "low"  # note: a figure of the store is below a sum that it includes
     QUARANTINE = "quarantine"  # note: deltas are in quarantine
 
@@ -72,7 +73,7 @@ class Discrepancy:
     day: str = ""  # YYYY-MM-DD
     value: int = 0  # the counter or the stored number. Of a quarantine: the number of deltas
     expected: int = 0  # the number to compare it with, such as the baseline or the sum of the buckets
-    error: str = ""  # why the interface could not be read
+    error: str = ""  # why the interface could not be read, or what tc lacks
 
     @property
     def note(self) -> bool:
@@ -279,6 +280,11 @@ def unread(errors: Mapping[str, str]) -> Iterator[Discrepancy]:
     """A discrepancy for each interface that could not be read. ``errors``: the reasons by interface."""
     for name, error in errors.items():
         yield Discrepancy(Check.UNREAD, key=(Check.UNREAD, name), interface=name, error=error)
+
+
+def tc_differs(device: str, what: str) -> Discrepancy:
+    """A discrepancy of bandwidth. ``what``: the change that tc needs, or why it cannot be compared."""
+    return Discrepancy(Check.SHAPING, device, (Check.SHAPING, device, what), error=what)
 
 
 def waiting(count: int) -> Iterator[Discrepancy]:

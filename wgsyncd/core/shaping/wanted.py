@@ -9,6 +9,7 @@ from wgsyncd.core.model import Change, DeviceId
 from wgsyncd.core.network import Network, Networks
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.shaping.profiles import Choice, Direction, ShapingPolicy, Terms, choose
+from wgsyncd.core.shaping.tree import Filter
 
 NO_TERMS = Terms()
 
@@ -79,6 +80,12 @@ def wanted_shaping(
     unread = tuple(net for name in decision.interface_errors for net in networks.get(name, ()))
     devices.sort(key=lambda one: one.id)
     return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, choices)
+
+
+def devices_by_minor(wanted: Wanted, filters: Iterable[Filter]) -> Mapping[int, str]:
+    """The device whose traffic goes to each class, as the filters say."""
+    names = {net: one.device for one in wanted.devices for net in one.addresses}
+    return {one.minor: names[one.network] for one in filters if one.network in names}
 
 
 def _addresses(changes: Iterable[Change]) -> Iterable[Network]:
