@@ -174,7 +174,7 @@ def test_few_devices_of_a_full_contract_are_left_to_a_full_cycle(months: MikyunT
 
 
 def test_another_limit_changes_the_digest_only_where_limits_matter(months: MikyunTables) -> None:
-    limited, plain = months.store(limits("report")), months.store()
+    limited, plain = months.store(limits("report")), months.store(limits("ignore"))
     before = limited.digest(), plain.digest()
     limit(months, "0002", 7)
     assert limited.digest() != before[0]

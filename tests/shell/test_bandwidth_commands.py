@@ -14,11 +14,29 @@ from tests.engine.test_shaping import CONFIG as SHAPING
 from tests.engine.test_shaping import ShapedNode
 from tests.fakereports import FakeReports
 from tests.node import CONFIG
-from wgsyncd.cli import main, wiring
+from tests.page_site import Site
+from wgsyncd.cli import main, output, wiring
 from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.tree import ShapedTraffic
+from wgsyncd.errors import ShapingError
 
 Run = Callable[..., str]
 FIVE = "0001-DEV-005"
+TRAFFIC = {Direction.DOWN: ShapedTraffic(0x1F, 2048, 1, 7)}
+
+
+class Reader:
+    """Knows what passed the class of one address."""
+
+    fails = False
+
+    def of(self, addresses: tuple[str, ...]) -> dict[Direction, ShapedTraffic]:
+        if self.fails:
+            raise ShapingError("EPERM", "no tc now")
+        return TRAFFIC if addresses == ("10.200.0.5",) else {}
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -36,6 +54,7 @@ def run(
     config.write_text(CONFIG + SHAPING)
     monkeypatch.setattr(wiring, "open_agent", lambda _: node.agent)
     monkeypatch.setattr(wiring, "open_reports", lambda _: FakeReports(node.db))
+    monkeypatch.setattr(wiring, "open_tc", Reader)
 
     def command(name: str, *args: str, status: int = 0) -> str:
         capsys.readouterr()
@@ -54,8 +73,11 @@ def test_explain_and_usage_show_the_same(run: Run) -> None:
     expected = {
         "profile": "standard", "named": "standard", "unknown": False, "slowed_to": None, "down": 8_000_000,
         "up": 4_000_000, "shared": True, "monthly": 1_000_000, "used": 0,
+        "traffic": None,
     }  # fmt: skip
-    assert bandwidth(run, "explain", FIVE) == bandwidth(run, "usage", "0001") == expected
+    passed = {"down": {"class": 31, "sent": 2048, "dropped": 1, "waiting": 7}}
+    assert bandwidth(run, "usage", "0001") == expected
+    assert bandwidth(run, "explain", FIVE) == expected | {"traffic": passed}
     assert bandwidth(run, "usage", FIVE) == expected
     assert bandwidth(run, "usage") is None, "all devices have no one profile"
 
@@ -70,6 +92,12 @@ def test_people_read_rates_and_the_cap(node: ShapedNode, run: Run) -> None:
     for told in (run("explain", FIVE), run("usage", "0001")):
         assert "standard: down 800 kbit/s, up 800 kbit/s" in told
         assert "1.05 MiB of 976.56 KiB this month. The rates of slow hold until the month ends" in told
+
+
+def test_explain_shows_what_passed_the_class_of_the_device(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "down: class 7767:1f has passed 2.00 KiB, 1 packet dropped, 7 in the queue" in run("explain", FIVE)
+    monkeypatch.setattr(Reader, "fails", True)
+    assert "7767:" not in run("explain", FIVE)
 
 
 def test_an_unknown_profile_is_named(node: ShapedNode, run: Run) -> None:
@@ -138,3 +166,28 @@ def test_verify_says_that_tc_cannot_be_read_or_belongs_to_another_program(node: 
     assert "another program uses wgsyncd-up" in run("verify", status=1)
     node.tc.fails = "EPERM"
     assert "no tc now" in run("verify", status=1)
+
+
+def test_each_device_of_the_list_and_of_the_page_has_its_bandwidth(
+    node: ShapedNode, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "width", lambda: 400)
+    assert run("devices", "--no-daemon").count("standard 8 Mbit / 4 Mbit") == 3
+    node.traffic(5, 600_000, 500_000)
+    node.account()
+    node.cycle()
+    assert run("devices", "--no-daemon").count("slow 800 kbit / 800 kbit") == 3
+    site = Site(node)
+    try:
+        assert site.get()[1].count("slow 800 kbit / 800 kbit") == 3
+        node.db.profiles["0001"] = "open"
+        node.cycle()
+        assert site.get()[1].count("not limited") == 3
+    finally:
+        site.server.close()
+
+
+def test_without_bandwidth_no_column_says_anything(run: Run, node: ShapedNode, tmp_path: Path) -> None:
+    (tmp_path / "wgsyncd.toml").write_text(CONFIG)
+    assert {one["bandwidth"] for one in json.loads(run("devices", "--no-daemon", "--json"))["devices"]} == {None}
+    assert "bandwidth" not in run("devices", "--no-daemon")

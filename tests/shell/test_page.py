@@ -14,8 +14,8 @@ from tests.browser import Browser
 from tests.node import Node
 from tests.page_site import Site
 from tests.wait import until
+from wgsyncd.daemon.choice import EACH
 from wgsyncd.daemon.html import chart
-from wgsyncd.daemon.page import EACH
 from wgsyncd.engine.status import Quarter
 
 MARKUP = '<script>window.hacked=1</script><b id="x">&amp;"\'>'

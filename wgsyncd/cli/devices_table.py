@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from wgsyncd.cli.output import Line, Parts, can_draw
 from wgsyncd.cli.table import Column, fit, short_age, short_bytes, spark
 from wgsyncd.core.words import counted
+from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
 
 COLUMNS = (
@@ -22,6 +23,7 @@ COLUMNS = (
     Column("24h", rank=1, right=True),
     Column("month", rank=5, right=True),
     Column("last 24 hours", rank=7),
+    Column("bandwidth", rank=9, most=32),
     Column("reaches", rank=9, most=24),
     Column("why", rank=10, most=40),
 )
@@ -62,6 +64,7 @@ def _row(one: DeviceReport) -> Sequence[Line]:
         *((short_bytes(rate) if rate is not None else "", "" if rate else "dim") for rate in rates),
         *((short_bytes(figure) if figure is not None else "", "" if figure else "dim") for figure in figures),
         (spark(one.hours or ()) if can_draw("█") else "", "rx"),
+        (short_bandwidth(one.bandwidth), "warning" if one.bandwidth is not None and one.bandwidth.slowed_to else ""),
         (one.reached, ""),
         (one.why, kind),
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from wgsyncd.dataplane.nftables.filter import PacketFilter
     from wgsyncd.dataplane.nftables.view import FilterSettings, FilterView
     from wgsyncd.dataplane.tc.kernel import KernelTc
+    from wgsyncd.dataplane.tc.traffic import TrafficReader
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
@@ -232,6 +233,13 @@ def read_link(interface: str) -> Link | None:
     from wgsyncd.dataplane.wireguard.interfaces import link
 
     return link(interface)
+
+
+def open_tc() -> TrafficReader:
+    """The kernel's tc, for one thread, which closes it."""
+    from wgsyncd.dataplane.tc.traffic import TrafficReader
+
+    return TrafficReader()
 
 
 def check_store(settings: Settings) -> Iterator[Finding]:

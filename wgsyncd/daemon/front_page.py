@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.network import is_loopback
+from wgsyncd.daemon.choice import Choice
 from wgsyncd.daemon.http import TEXT, Refusal, Request, Response
 from wgsyncd.daemon.monitoring import MonitoringServer
-from wgsyncd.daemon.page import Choice, render
+from wgsyncd.daemon.page import render
 from wgsyncd.engine.devices_report import DevicesReport
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import StatusReport

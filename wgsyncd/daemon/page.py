@@ -7,20 +7,19 @@ ElementTree, which escapes it. So a name with markup in it stays a name. `metric
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, get_args
-from urllib.parse import urlencode
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.words import counted
+from wgsyncd.daemon.choice import EACH, Choice
 from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, tag, time
+from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
 from wgsyncd.engine.status_report import InterfaceReport, StatusReport
 from wgsyncd.engine.verdict import Verdict
 
-EACH = 200  # devices on one page
 REFRESH = 10  # seconds
 _COLUMNS: Mapping[str, tuple[str, Order]] = {
     "Device": ("device", "device"),
@@ -34,39 +33,6 @@ _COLUMNS: Mapping[str, tuple[str, Order]] = {
     "Month": ("number", "month"),
 }
 """The columns of the devices: head, class, and the order that a click on the head gives."""
-
-
-class Choice(NamedTuple):
-    """What the address of the page asks for."""
-
-    sort: Order = "device"
-    text: str = ""
-    online: bool = False
-    all: bool = False
-    page: int = 1
-    pause: bool = False
-
-    @classmethod
-    def of(cls, query: Mapping[str, str]) -> Choice:
-        """The choice of a request. What no page has asked for is left out."""
-        page = query.get("page", "1")
-        sort: Order = next((one for one in get_args(Order) if one == query.get("sort")), "device")
-        number = max(1, int(page)) if page.isascii() and page.isdecimal() and len(page) < 5 else 1
-        return cls(sort, query.get("q", ""), "online" in query, "all" in query, number, "pause" in query)
-
-    def link(self, **changes: object) -> str:
-        """The address of this choice with changes."""
-        choice = self._replace(**changes)  # type: ignore[arg-type]
-        flags = {name: "1" for name in ("online", "all", "pause") if getattr(choice, name)}
-        given = {"sort": "" if choice.sort == "device" else choice.sort, "q": choice.text, **flags}
-        given |= {"page": str(choice.page)} if choice.page > 1 else {}
-        return "/?" + urlencode({name: one for name, one in given.items() if one}, errors="surrogateescape")
-
-    def selection(self) -> dict[str, str]:
-        """The query of GET /devices for this choice."""
-        flags = {"online": "true"} if self.online else {}
-        flags |= {"all": "true"} if self.all else {}
-        return {"text": self.text, "sort": self.sort, "limit": str(EACH * self.page), **flags}
 
 
 def render(
@@ -189,9 +155,13 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     word = report.owner_word.capitalize()
     names = {head: word if head == "Owner" else head for head in _COLUMNS}
     heads = [_head(choice, names[head], kind, order) for head, (kind, order) in _COLUMNS.items()]
-    if judged := any(one.reaches is not None for one in shown):
-        heads.insert(list(_COLUMNS).index("Handshake"), tag("th", "Reaches", scope="col"))
-    yield table(heads, [list(_device(one, word, judged=judged)) for one in shown], "devices")
+    more = [head for head, there in (
+        ("Bandwidth", any(one.bandwidth is not None for one in shown)),
+        ("Reaches", any(one.reaches is not None for one in shown)),
+    ) if there]  # fmt: skip
+    at = list(_COLUMNS).index("Handshake")
+    heads[at:at] = [tag("th", head, scope="col") for head in more]
+    yield table(heads, [list(_device(one, word, more)) for one in shown], "devices")
     pages = -(-report.matching // EACH)
     if pages > 1:
         numbers = [
@@ -243,7 +213,7 @@ def _box(name: str, checked: bool) -> Element:
     return tag("input", type="checkbox", name=name, value="1", **({"checked": "checked"} if checked else {}))
 
 
-def _device(one: DeviceReport, owner_word: str, *, judged: bool) -> Iterator[Element]:
+def _device(one: DeviceReport, owner_word: str, more: Sequence[str]) -> Iterator[Element]:
     dot = tag("span", "●" if one.online else "○", class_="on" if one.online else "off", role="img",
                aria_label="online" if one.online else "offline")  # fmt: skip
     known = {"title": one.device} if one.name else {}
@@ -252,7 +222,9 @@ def _device(one: DeviceReport, owner_word: str, *, judged: bool) -> Iterator[Ele
     state = one.status if one.state == "live" else f"{one.status}, {one.state}".lstrip(", ")
     yield cell("Status", state, title=one.why) if one.why else cell("Status", state)
     yield cell("Address", ", ".join(one.addresses))
-    if judged:
+    if "Bandwidth" in more:
+        yield cell("Bandwidth", short_bandwidth(one.bandwidth))
+    if "Reaches" in more:
         yield cell("Reaches", one.reached, title=", ".join(one.reaches or ()))
     yield cell("Handshake", ago(one.handshake_age))
     yield cell("In/s", rate(one.rx_rate), "number")

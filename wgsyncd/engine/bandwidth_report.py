@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.shaping.preview import ShapingPreview
-from wgsyncd.core.shaping.profiles import ShapingPolicy, Terms, choose
+from wgsyncd.core.shaping.profiles import Direction, ShapingPolicy, Terms, choose
+from wgsyncd.core.shaping.tree import MAJOR, ShapedTraffic
+from wgsyncd.core.words import counted
 from wgsyncd.redact import redact
+
+
+class TrafficReport(Struct, frozen=True, kw_only=True, rename={"minor": "class"}):
+    """What the limits of a device have let through and dropped in one direction, since they were made."""
+
+    minor: int  # the number of its class, which a tool shows as 7767:5
+    sent: int  # bytes
+    dropped: int  # packets
+    waiting: int  # packets that are in its queue now
 
 
 class BandwidthReport(Struct, frozen=True, kw_only=True):
@@ -24,6 +36,7 @@ class BandwidthReport(Struct, frozen=True, kw_only=True):
     shared: bool  # by all devices of the owner
     monthly: int | None  # bytes. null: the profile has no cap
     used: int | None  # bytes of this month that count. null: they are not known, or nothing needs them
+    traffic: dict[str, TrafficReport] | None = None  # of one device by direction. null: only explain asks
 
 
 class RateReport(Struct, frozen=True, kw_only=True):
@@ -86,6 +99,13 @@ def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPoli
     )
 
 
+def bandwidth_reports(
+    owners: Iterable[str], terms: Mapping[str, Terms], settings: Settings
+) -> dict[str, BandwidthReport | None]:  # fmt: skip
+    """The reports of several owners."""
+    return {one: bandwidth_report(one, terms, settings.shaping_policy) for one in set(owners)}
+
+
 def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
     """The report for people."""
     name = one.profile or "no profile"
@@ -98,6 +118,25 @@ def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
         used = "an unknown part" if one.used is None else format_bytes(one.used)
         slowed = f". The rates of {one.slowed_to} hold until the month ends" if one.slowed_to else ""
         yield f"{used} of {format_bytes(one.monthly)} this month{slowed}"
+    for direction, its in (one.traffic or {}).items():
+        packets = f"{counted(its.dropped, 'packet')} dropped, {its.waiting} in the queue"
+        yield f"{direction}: class {MAJOR:x}:{its.minor:x} has passed {format_bytes(its.sent)}, {packets}"
+
+
+def with_traffic(one: BandwidthReport, traffic: Mapping[Direction, ShapedTraffic]) -> BandwidthReport:
+    """The report with what the limits of one device have let through."""
+    told = {way.value: TrafficReport(**its._asdict()) for way, its in traffic.items()}
+    return structs.replace(one, traffic=told)
+
+
+def short_bandwidth(one: BandwidthReport | None) -> str:
+    """The profile whose rates hold, with the rates down and up, for a table. "" if nobody limits bandwidth."""
+    if one is None:
+        return ""
+    if one.down is one.up is None:
+        return "not limited"
+    rates = " / ".join("-" if bits is None else rate(bits).removesuffix("/s") for bits in (one.down, one.up))
+    return f"{one.slowed_to or one.profile} {rates}"
 
 
 def rate(bits: int | None) -> str:

@@ -18,6 +18,7 @@ from wgsyncd.core.model import NO_BYTES, DeviceRow, PeerState, PublicKey, finger
 from wgsyncd.engine import wording
 from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.bandwidth_report import BandwidthReport, bandwidth_reports
 from wgsyncd.engine.plan_report import iso
 from wgsyncd.engine.rates import Rates
 from wgsyncd.engine.status import DaemonStatus
@@ -63,10 +64,9 @@ class DeviceReport(Struct, frozen=True, kw_only=True):
     why: str  # why it has no peer, or ""
     interface: str
     addresses: list[str]
-    reaches: (
-        list[str] | None
-    )  # the first ranges that the packet filter lets it reach, or "everything". null: nobody enforces policies
+    reaches: list[str] | None  # the first ranges that the packet filter grants, or "everything". null: no policies
     more_ranges: int  # how many ranges are left out
+    bandwidth: BandwidthReport | None  # what its owner has. null: it is not limited on this node, or a foreign peer
     online: bool
     latest_handshake: str | None
     handshake_age: int | None  # seconds
@@ -119,15 +119,8 @@ class ListedDevice(NamedTuple):
     def has(self, text: str) -> bool:
         """Whether a text that a person typed is part of what the table shows."""
         row = self.row
-        shown = (
-            self.name,
-            row.name if row else "",
-            row.owner if row else "",
-            row.status_text if row else "",
-            self.state,
-            self.interface,
-        )
-        return any(text in one.casefold() for one in (*shown, *self.addresses))
+        known = (row.name, row.owner, row.status_text) if row else ()
+        return any(text in one.casefold() for one in (self.name, *known, self.state, self.interface, *self.addresses))
 
 
 def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[ListedDevice]:
@@ -247,7 +240,7 @@ def build(
         matching=len(chosen),
         figures=sorted({label for some in known.figures.values() for label in some}),
         usage_error=redact(usage) if isinstance(usage, str) else "",
-        devices=list(_reports(shown, known, settings, now, AccessTexts(status.policies))),
+        devices=list(_reports(shown, known, settings, now, status)),
     )
 
 
@@ -269,8 +262,10 @@ def of_preview(status: DaemonStatus, settings: Settings, agent: Agent, wanted: S
 
 
 def _reports(
-    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, reach: AccessTexts
+    shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, status: DaemonStatus
 ) -> Iterator[DeviceReport]:
+    reach = AccessTexts(status.policies)
+    bandwidths = bandwidth_reports((one.row.owner for one in shown if one.row is not None), status.terms, settings)
     for one in shown:
         row, at = one.row, one.peer.latest_handshake / 1e9 if one.peer is not None else 0.0
         figures = usage.figures.get(row.id, {}) if row is not None else {}
@@ -287,6 +282,7 @@ def _reports(
             addresses=list(map(redact, one.addresses)),
             reaches=ranges[:MOST_RANGES] if ranges is not None else None,
             more_ranges=max(0, len(ranges or ()) - MOST_RANGES),
+            bandwidth=bandwidths[row.owner] if row is not None else None,
             online=is_online(one, now),
             latest_handshake=iso(at, settings.node.zone),
             handshake_age=max(0, int(now - at)) if at else None,

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import Happening
-from wgsyncd.core.inspect.verify import Discrepancy, tc_differs
+from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
@@ -26,7 +26,7 @@ from wgsyncd.core.shaping.wanted import Wanted, devices_by_minor, wanted_shaping
 from wgsyncd.core.words import counted
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.shaping_audit import ShapingAudit
-from wgsyncd.engine.shaping_words import describe, kind_of, missing_modules
+from wgsyncd.engine.shaping_words import describe, kind_of, missing_modules, tc_differs
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
 from wgsyncd.errors import ShapingError
 from wgsyncd.ports import Phase, Snapshot

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, Step
 from wgsyncd.core.shaping.tree import Filter, HtbClass, Leaf
 
@@ -27,6 +28,11 @@ def missing_modules(steps: Iterable[Step], failed: Sequence[FailedStep]) -> str:
     added = sum(type(step.thing) is kind and step.action is Action.ADD for step in steps)
     refused = sum(type(one.step.thing) is kind and one.name in _LACKS for one in failed)
     return MODULES.get(kind, "") if added == refused else ""
+
+
+def tc_differs(device: str, what: str) -> Discrepancy:
+    """A discrepancy of bandwidth. ``what``: the change that tc needs, or why it cannot be compared."""
+    return Discrepancy(Check.SHAPING, device, (Check.SHAPING, device, what), error=what)
 
 
 def kind_of(step: Step) -> str:

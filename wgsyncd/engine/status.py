@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
 from wgsyncd.core.policies.status import FilterStatus
+from wgsyncd.core.shaping.profiles import Terms
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 if TYPE_CHECKING:
@@ -144,6 +145,7 @@ class DaemonStatus:
     peers_taken_out: Counts[tuple[str]] = field(default_factory=Counts)  # by (interface,)
     dump_retries: int = 0
     shaping: ShapingStatus | None = None  # None: shaping is off, or no cycle has ended yet
+    terms: Mapping[str, Terms] = field(default_factory=dict)  # by owner, as last read
     shaper_sent: Mapping[str, int] = field(default_factory=dict)  # bytes by direction, since the tree was made
     shaper_dropped: Mapping[str, int] = field(default_factory=dict)  # packets, also by direction
     shaping_changes: Counts[str] = field(default_factory=Counts)  # by kind: "add filter"

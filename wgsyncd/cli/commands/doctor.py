@@ -8,6 +8,7 @@ exit status: 0 no faults (there may be warnings), 1 faults
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from msgspec import Struct
 from wgsyncd import log
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands.status import WAIT
-from wgsyncd.cli.doctor import files, interfaces, policies, system
+from wgsyncd.cli.doctor import files, interfaces, policies, shaping, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
@@ -82,6 +83,8 @@ def _check(config_file: Path) -> Iterator[Finding]:
     yield from wiring.check_store(settings)
     yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
     yield from policies.check(settings, wiring.nft_version)
+    with contextlib.closing(wiring.open_tc()) as tc:
+        yield from shaping.check(settings, tc.read)
     yield from system.check(settings, pid, unseen, unit)
 
 

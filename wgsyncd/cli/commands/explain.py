@@ -12,6 +12,7 @@ exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usa
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 
@@ -31,10 +32,10 @@ from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report
+from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report, with_traffic
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.errors import FilterError, StoreError, UserError
+from wgsyncd.errors import FilterError, ShapingError, StoreError, UserError
 from wgsyncd.ports import DeviceSource, ReportSource
 
 MOST = 10  # audit rows
@@ -74,6 +75,9 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
     rules, details = reports.rules(found.settled, view.now), reports.details(row.id)
     policies = _policies(settings, agent, view, found, to)
     bandwidth = None if found.is_ignored else bandwidth_report(row.owner, view.snapshot.terms, settings.shaping_policy)
+    if bandwidth is not None:
+        with contextlib.closing(wiring.open_tc()) as tc, contextlib.suppress(ShapingError):  # status says why
+            bandwidth = with_traffic(bandwidth, tc.of(row.addresses))
     return explain_report(
         found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone,
         settings.store.owner_word,

@@ -282,11 +282,6 @@ def unread(errors: Mapping[str, str]) -> Iterator[Discrepancy]:
         yield Discrepancy(Check.UNREAD, key=(Check.UNREAD, name), interface=name, error=error)
 
 
-def tc_differs(device: str, what: str) -> Discrepancy:
-    """A discrepancy of bandwidth. ``what``: the change that tc needs, or why it cannot be compared."""
-    return Discrepancy(Check.SHAPING, device, (Check.SHAPING, device, what), error=what)
-
-
 def waiting(count: int) -> Iterator[Discrepancy]:
     """A note with the number of deltas in quarantine, if there are any."""
     if count:

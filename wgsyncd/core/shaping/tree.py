@@ -122,6 +122,15 @@ class Passed(NamedTuple):
     dropped: int = 0  # packets
 
 
+class ShapedTraffic(NamedTuple):
+    """What the class of one device has let through and dropped since it was made."""
+
+    minor: int  # of the class
+    sent: int  # bytes
+    dropped: int  # packets
+    waiting: int  # packets that are in its queue now
+
+
 @dataclass(frozen=True, slots=True)
 class KernelState:
     """All that shaping has in the kernel: the trees, and every interface that exists or has a hook."""
