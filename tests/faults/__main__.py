@@ -28,13 +28,14 @@ from tests.faults import (
     verdict,
 )
 from tests.faults.clock import FAKETIME
-from tests.faults.metrics_poller import PORT, AllEyes
+from tests.faults.metrics_poller import PORT, SAMPLED, AllEyes
 from tests.faults.mikyun_stage import MikyunStage
 from tests.faults.nexavpn_stage import NexavpnStage
 from tests.faults.oracle import DueBytes
 from tests.faults.policies_stage import PoliciesStage
-from tests.faults.runner import Acts, Play, Stuck
+from tests.faults.runner import Acts, Play
 from tests.faults.stage import Stage
+from tests.faults.stuck import Stuck
 from wgsyncd.demo.processes import CommandFailed
 
 ACTS = {**on_daemon.ACTS, **on_copies.ACTS, **on_liars.ACTS, **on_database.ACTS, **on_interfaces.ACTS,
@@ -159,6 +160,9 @@ def _round(play: Play, steps: list[script.Step]) -> float | None:
         play.storm(steps)
     except Stuck as stuck:
         play.trouble(f"did not end: {stuck}")
+        seen = play.eyes.seen
+        sampled = {name: value for name, value in seen.values.items() if name.startswith(SAMPLED)}
+        play.say(f"last scrape {time.monotonic() - seen.asked:.1f} s ago, the time now {time.time():.1f}: {sampled}")
         play.drop()
     healed = time.monotonic()
     if play.finish(verdict.served(play), 60 * stage.pace) is None:

@@ -21,6 +21,7 @@ from tests.faults.metrics_poller import SAMPLED, AllEyes, labelled
 from tests.faults.oracle import NONE, Bytes, DueBytes
 from tests.faults.script import Step
 from tests.faults.stage import Device, Stage
+from tests.faults.stuck import Stuck
 from tests.faults.web import Away
 from tests.real.running import Daemon
 
@@ -40,10 +41,6 @@ class Peer(NamedTuple):
 
 
 Acts = Mapping[str, Callable[["Play", Step], Deed[None]]]
-
-
-class Stuck(Exception):
-    """Reports that running steps did not end."""
 
 
 class Play:
@@ -82,7 +79,7 @@ class Play:
             if pending or len(self._running) < before:
                 ended = time.monotonic()
             elif time.monotonic() > ended + longest:
-                raise Stuck("; ".join(str(step) for step, _ in self._running))
+                raise Stuck(self._running)
 
     def turn(self) -> None:
         """Gives each running step one turn."""
