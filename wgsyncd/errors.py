@@ -3,8 +3,6 @@
 The code at the edges (database, kernel, files) raises them. A library's error is kept as the cause.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum

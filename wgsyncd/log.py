@@ -9,8 +9,6 @@ its kind, see :func:`message_id`. An entry that the journal does not take become
 with its priority (``<6>``, sd-daemon(3)).
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import logging

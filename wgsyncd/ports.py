@@ -1,7 +1,5 @@
 """The ports: what the engine needs. The same contract tests run on each implementation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path

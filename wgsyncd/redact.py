@@ -1,7 +1,5 @@
 """Text without keys and without control characters, for the log, the commands and the metrics."""
 
-from __future__ import annotations
-
 import binascii
 import re
 from collections.abc import Container, Mapping

@@ -1,7 +1,5 @@
 """Draws posted bytes as an SVG bar chart, by pygal: the optional extra ``wgsyncd[plot]``."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from xml.etree.ElementTree import Element

@@ -1,7 +1,5 @@
 """How a command asks the running daemon, and what it says if it reads everything by itself."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import json

@@ -1,7 +1,5 @@
 """Makes the table of devices for `wgsyncd devices` and `wgsyncd status --watch`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from wgsyncd.cli.output import Line, Parts, can_draw

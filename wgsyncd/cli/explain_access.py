@@ -1,7 +1,5 @@
 """Makes the part of `wgsyncd explain --json` about policies, with the answer to `--to`."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 

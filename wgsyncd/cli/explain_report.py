@@ -1,7 +1,5 @@
 """Makes the document of `wgsyncd explain --json`, with the verdict in one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 

@@ -5,8 +5,6 @@ with the exit status. `register(parser)` adds options, and `run(args)` returns t
 Only the file of the command that runs is imported, so the file may import at its top what it needs.
 """
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import importlib

@@ -3,8 +3,6 @@
 rich's own tables need 4 ms for a line, which is 40 s for 10,000 devices.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The documents of `wgsyncd usage --json`: bytes by period, or with `--top` a ranking."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from msgspec import Struct

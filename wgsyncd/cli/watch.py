@@ -3,8 +3,6 @@
 Keys need a terminal as standard input. Every end gives the terminal its old mode back.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import os

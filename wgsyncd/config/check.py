@@ -1,7 +1,5 @@
 """Finds faults that no type shows: values out of range, and values that contradict each other."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -3,8 +3,6 @@
 msgspec decodes the values. msgspec stops at the first fault, so each key is converted on its own.
 """
 
-from __future__ import annotations
-
 import bisect
 import contextlib
 import dataclasses

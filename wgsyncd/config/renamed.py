@@ -1,7 +1,5 @@
 """The keys and sections of earlier versions, each with its present name."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 RENAMED: Mapping[str, str] = {

@@ -1,7 +1,5 @@
 """Finds the files that come with wgsyncd, and names the command that installs missing libraries."""
 
-from __future__ import annotations
-
 import sys
 from importlib import resources
 from pathlib import Path

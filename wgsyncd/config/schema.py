@@ -4,8 +4,6 @@ etc/wgsyncd.toml explains each setting. wgsyncd.config.load reads the file. The 
 needs are in the folder of its store.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal

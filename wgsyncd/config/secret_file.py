@@ -3,8 +3,6 @@
 ``LoadCredential=`` of systemd.exec(5) copies a file of root's when the service starts. The copy has the file's name.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The time zone of this system, which is the default of `node.zone`."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 from zoneinfo import ZoneInfo

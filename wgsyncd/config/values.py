@@ -1,7 +1,5 @@
 """Converts single values of the configuration file: durations, rates, networks, keys, paths."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -3,8 +3,6 @@
 An event holds no sentence and no key. The store writes the sentence, in the language of its own audit trail.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from wgsyncd.core.model import Counters

@@ -1,7 +1,5 @@
 """Splits a write batch into several transactions, so that none locks many devices at one time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 

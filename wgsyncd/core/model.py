@@ -4,8 +4,6 @@ Handshakes of peers are UNIX nanoseconds, as the kernel gives them. All other ti
 Sizes are bytes. Addresses are packed in network byte order. Names follow wg(8).
 """
 
-from __future__ import annotations
-
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field

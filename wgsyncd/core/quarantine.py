@@ -1,7 +1,5 @@
 """Deltas that wait for an admin, because the line cannot carry so many bytes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 A reason is a member of an enum, with the facts that belong to it. The code that shows a reason makes the sentence.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

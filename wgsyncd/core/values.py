@@ -1,7 +1,5 @@
 """The decorator of values that exist once for each peer: frozen for the type checker alone."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING
 
 __all__ = ["peer_value"]

@@ -1,7 +1,5 @@
 """Numbers with their nouns, for sentences."""
 
-from __future__ import annotations
-
 
 def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 peer``, ``2 peers``. ``plural``: for a noun that does not only add an s, such as policies."""

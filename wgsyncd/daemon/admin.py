@@ -4,8 +4,6 @@ A client's thread checks a request, queues it and waits for the answer. Only the
 database. GET /status alone is answered in the client's thread, because it only reads the daemon's status.
 """
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import re

@@ -1,7 +1,5 @@
 """The documents with which the daemon alone answers requests."""
 
-from __future__ import annotations
-
 import json
 from typing import Literal
 

@@ -6,8 +6,6 @@ The digest is checked as often as its cost allows (pacing.py). A notification is
 if possible. Both leave the counters to the next poll. A long posting does not delay them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Callable

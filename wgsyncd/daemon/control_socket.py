@@ -4,8 +4,6 @@ Root, the daemon's own user and the members of the socket's group may ask. The k
 (SO_PEERCRED in unix(7), SO_PEERGROUPS in socket(7)).
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

@@ -3,8 +3,6 @@
 Only the main thread uses netlink and the database, so they need no lock.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

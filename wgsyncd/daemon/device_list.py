@@ -4,8 +4,6 @@ Only the bytes of devices come from the database. The main thread reads them, an
 only. So the list also comes while the database hangs.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping, Sequence
 

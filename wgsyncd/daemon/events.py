@@ -4,8 +4,6 @@ Any thread and any signal handler may put an event. Only the main thread takes e
 handlers must be installed before slow imports, since an earlier SIGHUP would end the process.
 """
 
-from __future__ import annotations
-
 import queue
 import signal
 from enum import IntEnum

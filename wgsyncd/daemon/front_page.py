@@ -1,7 +1,5 @@
 """Answers GET / on the port of the metrics: with the page, or with the paths while the page is off."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import time

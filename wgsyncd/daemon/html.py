@@ -1,7 +1,5 @@
 """Parts of the page: elements with escaped text, tables, and the chart of an interface."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from xml.etree.ElementTree import Element

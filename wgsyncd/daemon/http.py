@@ -7,8 +7,6 @@ The reading is strict. A request that could be read in two ways is refused. Such
 Content-Length, a Transfer-Encoding, a folded header, or a line that ends with LF alone.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import re

@@ -7,8 +7,6 @@ An abstract address is open to everybody, so it only tells early. That no two da
 :mod:`wgsyncd.engine.holding`, which asks the database.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

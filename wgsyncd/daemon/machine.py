@@ -1,7 +1,5 @@
 """Tells which machine, network namespace and boot this process runs in."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """Sets Python's garbage collector, the C allocator and the kernel up for this kind of program."""
 
-from __future__ import annotations
-
 import gc
 from contextlib import suppress
 

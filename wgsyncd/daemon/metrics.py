@@ -6,8 +6,6 @@ happened yet has the timestamp 0, so that an alert on ``time() - timestamp`` fir
 prometheus_client.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 

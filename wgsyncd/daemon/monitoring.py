@@ -1,7 +1,5 @@
 """What monitoring reads at the configured address: /metrics, /healthz and /readyz. The page is at /."""
 
-from __future__ import annotations
-
 import errno
 import os
 import socket

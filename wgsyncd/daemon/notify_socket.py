@@ -7,8 +7,6 @@ A datagram has device ids in UTF-8, separated by white space. An empty datagram 
 answer: a sender that wants one asks for a sync over the control socket.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Says when work is due, by the cost of a query, by a share of the time, and by the clocks."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 

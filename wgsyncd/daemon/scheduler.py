@@ -3,8 +3,6 @@
 No other module imports apscheduler.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from apscheduler.executors.pool import ThreadPoolExecutor

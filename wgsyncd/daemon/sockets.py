@@ -3,8 +3,6 @@
 The daemon also runs without them. A socket that cannot be had is a warning, and is tried again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from wgsyncd import log

@@ -4,8 +4,6 @@ sdnotify 0.3.2 encodes latin-1 and swallows every error, so this module gives it
 sdnotify is not started, since it would leave an open socket behind. No other module imports sdnotify.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import time

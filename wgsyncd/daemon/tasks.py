@@ -1,7 +1,5 @@
 """Runs the daemon's tasks, counts and times them, and logs when errors start and end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """A thread that wakes the main thread when another program has changed a part of the data plane."""
 
-from __future__ import annotations
-
 import os
 import select
 import threading

@@ -4,8 +4,6 @@ Sources: rtnetlink(7), uapi/linux/if_addr.h. To bind a socket to the address wou
 net.ipv4.ip_nonlocal_bind allows this for any address.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import socket

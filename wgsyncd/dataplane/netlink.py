@@ -4,8 +4,6 @@ Sources: uapi/linux/netlink.h, uapi/linux/genetlink.h. All numbers use the machi
 ValueError.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """What the demos of all control planes share: samples, waiting for them, and crashes amid traffic."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import subprocess

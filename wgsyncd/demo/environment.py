@@ -1,7 +1,5 @@
 """The environment of the scenarios: a database, a testbed, the real daemon, and samples of all three."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterator

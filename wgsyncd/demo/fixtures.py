@@ -1,7 +1,5 @@
 """The contracts and devices that the application's tables hold when the demo begins."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 CONTRACTS = {"0001": "active", "0002": "active", "0003": "active", "0004": "paused"}

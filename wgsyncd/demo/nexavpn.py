@@ -1,7 +1,5 @@
 """The environment of the scenarios on NexaVPN: PostgreSQL, two gateways and their clients."""
 
-from __future__ import annotations
-
 import base64
 import re
 import secrets

@@ -1,7 +1,5 @@
 """The rows that NexaVPN's tables hold when the demo begins, as statements of the application."""
 
-from __future__ import annotations
-
 import secrets
 import uuid
 from collections.abc import Iterator, Mapping

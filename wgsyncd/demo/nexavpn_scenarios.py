@@ -3,8 +3,6 @@
 A scenario makes something happen. It returns the function that compares a sample with what is expected.
 """
 
-from __future__ import annotations
-
 from wgsyncd.demo.bench import DOWN, UP, Scenario
 from wgsyncd.demo.nexavpn import Device, Environment
 from wgsyncd.demo.nexavpn_fixtures import (

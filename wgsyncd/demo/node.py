@@ -1,7 +1,5 @@
 """A machine of the demo that runs wgsyncd: its files, its commands and its daemon."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """Values for what the database's client reads, what wg(8) shows, and how a scenario ended."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, NamedTuple, Protocol, TypeVar

@@ -1,7 +1,5 @@
 """Prints one line for each scenario, and at the end what to read and to run next."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from rich.console import Console

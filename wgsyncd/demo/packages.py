@@ -1,7 +1,5 @@
 """Finds the Debian packages that the demo needs and that are missing, and installs them if asked."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Starts and ends child processes that never outlive this process, not even if SIGKILL ends it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

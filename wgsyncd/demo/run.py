@@ -1,7 +1,5 @@
 """`wgsyncd demo`: opens the environment, runs every scenario, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import ctypes

@@ -3,8 +3,6 @@
 A scenario makes something happen. It returns the function that compares a sample with what is expected.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from wgsyncd.demo.bench import DOWN, UP, Scenario

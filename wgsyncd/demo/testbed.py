@@ -4,8 +4,6 @@ A namespace has no name in the file system. A sleeping child holds it, and `nsen
 private mount namespace with its own /run/wireguard. There userspace WireGuard and wg(8) meet, by interface name.
 """
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

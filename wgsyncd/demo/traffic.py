@@ -7,8 +7,6 @@ This file is a program of its own (:data:`COMMAND`). It uses the standard librar
 machines too.
 """
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import socketserver

@@ -1,7 +1,5 @@
 """Makes the part of `wgsyncd plan --json` about access: who gains and loses which ranges, and why."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct

@@ -1,7 +1,5 @@
 """What devices reach by the packet filter, for the list of devices."""
 
-from __future__ import annotations
-
 import contextlib
 
 from wgsyncd.core.network import Network, parse_host

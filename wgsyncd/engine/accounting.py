@@ -3,8 +3,6 @@
 If the store takes nothing, the caller hands the samples to the spooler, and a later call posts them.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace

@@ -11,8 +11,6 @@
 StoreError may end a cycle at any line. The next cycle does the rest. There is no lock: one thread alone may use it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """AgentState is the memory that stays when a reload replaces the agent."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 

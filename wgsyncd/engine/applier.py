@@ -1,7 +1,5 @@
 """Applies plans to the peers and the planes beside them, and keeps the last samples of removed peers."""
 
-from __future__ import annotations
-
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan

@@ -1,7 +1,5 @@
 """Reports what bandwidth the devices of an owner have, and how much of the month is used."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import Struct, structs

@@ -4,8 +4,6 @@ It is made when somebody asks, from the rows and the last dumps, which the last 
 thread may make it, because it only reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 

@@ -1,7 +1,5 @@
 """Adds to a snapshot what the interfaces show about its gateways."""
 
-from __future__ import annotations
-
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.policies.gateways import GATEWAY_DRIFT, gateway_drift
 from wgsyncd.core.state import NodeState

@@ -5,8 +5,6 @@ out while its heartbeat is fresh. If it is gone, its node state goes on under th
 its records of the interface become doubted, so the same bytes are never posted by both.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import replace
 

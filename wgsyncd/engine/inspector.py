@@ -3,8 +3,6 @@
 It writes neither to the kernel nor to the store.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Reads the interfaces of this node, creates missing ones, and applies plans to them."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace

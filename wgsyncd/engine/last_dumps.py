@@ -4,8 +4,6 @@
 counters of an earlier moment.
 """
 
-from __future__ import annotations
-
 from array import array
 from collections.abc import Mapping, Sequence
 from itertools import chain

@@ -3,8 +3,6 @@
 The daemon answers with this document, and the command makes its lines from it alone. It has no key in full.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 from zoneinfo import ZoneInfo

@@ -4,8 +4,6 @@ Between cycles it remembers which rows wait for a handshake or a deadline, and t
 reads and writes neither kernel nor store.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace

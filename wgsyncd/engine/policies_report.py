@@ -1,7 +1,5 @@
 """Makes the part of the status report that is about policies and the packet filter."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from wgsyncd.core.policies.status import PLANE, Traffic

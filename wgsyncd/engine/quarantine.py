@@ -3,8 +3,6 @@
 A delta is quarantined if it is larger than its link can carry.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts

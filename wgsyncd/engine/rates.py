@@ -1,7 +1,5 @@
 """Measures how many bytes per second pass each interface."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 MEASURED_OVER = 5.0  # seconds: the shortest time over which a rate is measured

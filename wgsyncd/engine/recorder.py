@@ -1,7 +1,5 @@
 """Records in the store and in the log what a cycle is about to do, what it did, and who approved it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 from wgsyncd import log

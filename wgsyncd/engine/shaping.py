@@ -3,8 +3,6 @@
 It fails open: no trouble of tc keeps a peer out, or bytes uncounted.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace

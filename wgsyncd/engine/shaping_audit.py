@@ -1,7 +1,5 @@
 """Writes the audit rows about shaping: what holds for a contract now, and whether the node shapes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts

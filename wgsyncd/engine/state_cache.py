@@ -3,8 +3,6 @@
 Each batch is complete in itself. After a commit whose result is unknown, the cache reads the node state again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from secrets import token_hex

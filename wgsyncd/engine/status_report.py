@@ -4,8 +4,6 @@ If no daemon runs, the command reads kernel and database and makes a status from
 document. Times are ISO 8601 with an offset, ages are seconds, and rates are bytes per second. null means unknown.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

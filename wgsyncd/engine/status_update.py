@@ -1,7 +1,5 @@
 """Updates the daemon's status from the outcome of a cycle."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

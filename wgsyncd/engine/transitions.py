@@ -1,7 +1,5 @@
 """Commits the transitions of devices, and then shows them in the status and in the log."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 from wgsyncd import log

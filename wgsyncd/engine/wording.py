@@ -1,7 +1,5 @@
 """Makes English sentences of reasons and discrepancies, for reports, the log and commands."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from zoneinfo import ZoneInfo
 

@@ -1,7 +1,5 @@
 """Lets root's commands log in at a unix socket as the account's own user."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

@@ -1,7 +1,5 @@
 """Makes a StoreError of every answer of a database that makes no sense."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect

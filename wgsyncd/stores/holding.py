@@ -1,7 +1,5 @@
 """Keeps in a SQL database what a node is called, and which machine holds it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol

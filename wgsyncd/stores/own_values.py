@@ -3,8 +3,6 @@
 One damaged value stops nothing. It is told, with the statement that mends it.
 """
 
-from __future__ import annotations
-
 from wgsyncd import log
 from wgsyncd.core.model import DeviceId
 from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry

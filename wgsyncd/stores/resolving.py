@@ -1,7 +1,5 @@
 """Resolves the names of servers within a limited time."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

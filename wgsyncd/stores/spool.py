@@ -9,8 +9,6 @@ is damaged or unreadable is renamed (quarantined) and reported. So is a file of 
 answered: it knows whether this node was renamed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib

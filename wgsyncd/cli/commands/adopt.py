@@ -9,8 +9,6 @@ wgsyncd removes them, and writes each one to a file before. `wgsyncd adopt --und
 exit status: 0 nothing would be changed, or done. 2 something would be changed. 1 an error
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 from collections import Counter

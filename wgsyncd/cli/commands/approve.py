@@ -7,8 +7,6 @@ if it is still the same plan.
 exit status: 0 done, 1 failed (also: nothing is withheld, or the plan is another one), 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 
 from wgsyncd.cli import client, options, output, wiring

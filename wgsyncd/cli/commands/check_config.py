@@ -5,8 +5,6 @@ With --database, also check the database, and print the command that mends each 
 exit status: 0 good, 1 faults of the database, 2 faults of the configuration, or bad usage
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator, Sequence
 

@@ -3,8 +3,6 @@
 exit status: 0 every scenario holds, 1 one does not, 2 not started, or bad usage, 130 interrupted
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

@@ -6,8 +6,6 @@ Bytes and rates are the server's: in/s is what it receives. Devices without a pe
 exit status: 0 done, 1 failed, 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import time

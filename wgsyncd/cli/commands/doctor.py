@@ -5,8 +5,6 @@ The command changes nothing. Run it as root: without root it warns about everyth
 exit status: 0 no faults (there may be warnings), 1 faults
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import os

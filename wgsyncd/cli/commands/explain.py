@@ -9,8 +9,6 @@ public key is the only key that it prints.
 exit status: 0 done, 1 failed (also: no such device), 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import re

@@ -3,8 +3,6 @@
 exit status: 0 done, 1 failed, 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 
 from wgsyncd.cli import options, wiring

@@ -9,8 +9,6 @@ says so.
 exit status: 0 no changes, 2 changes, 1 an error, also where an interface could not be compared
 """
 
-from __future__ import annotations
-
 import argparse
 import time
 from collections import Counter

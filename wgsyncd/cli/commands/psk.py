@@ -6,8 +6,6 @@ does not print the preshared key. A key file has 32 bytes in base64, and mode 06
 exit status: 0 done, 1 the envelope does not open, 2 bad usage or a bad key file
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path

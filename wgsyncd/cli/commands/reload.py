@@ -5,8 +5,6 @@ If the configuration has faults, the command prints them, and the daemon keeps t
 exit status: 0 taken, 1 failed (also: no daemon runs, or no answer in time), 2 refused, or bad usage
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 

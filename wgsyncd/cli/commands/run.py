@@ -3,8 +3,6 @@
 exit status: 0 stopped, 1 refused to start, 2 bad configuration, 3 another machine runs the node now, 70 a bug
 """
 
-from __future__ import annotations
-
 import argparse
 
 from wgsyncd.cli import options

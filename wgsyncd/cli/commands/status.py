@@ -7,8 +7,6 @@ exit status: 0 all is well, 1 something needs attention, 2 failing (also: bad co
 because the command may not ask
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -3,8 +3,6 @@
 exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 2 bad usage
 """
 
-from __future__ import annotations
-
 import argparse
 
 from wgsyncd.cli import client, options, output

@@ -9,8 +9,6 @@ A server whose last heartbeat is older than three minutes needs no takeover: wgs
 exit status: 0 done, or nothing to do, 1 failed (also: not confirmed), 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterator

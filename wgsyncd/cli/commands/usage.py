@@ -6,8 +6,6 @@ in the devices' columns. Hours reach back two to three days, and days as far as 
 exit status: 0 done, 1 failed (also: no such device or owner), 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import itertools

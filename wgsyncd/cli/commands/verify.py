@@ -3,8 +3,6 @@
 exit status: 0 all adds up, 1 something does not, or an error, 2 bad configuration or usage
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import time

@@ -1,7 +1,5 @@
 """Checks of files: secrets, the spool's directory, the disk, and wg-quick's files."""
 
-from __future__ import annotations
-
 import grp
 import os
 import re

@@ -1,7 +1,5 @@
 """Checks of the interfaces: presence, kind, key, port and addresses."""
 
-from __future__ import annotations
-
 import shutil
 import time
 from collections.abc import Callable, Iterator

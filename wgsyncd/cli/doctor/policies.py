@@ -1,7 +1,5 @@
 """Checks of what policies need of this system: the program nft, and the forwarding of packets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Checks of the daemon as the system sees it: process, rights, unit, metrics port and clock."""
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import pwd

@@ -1,7 +1,5 @@
 """Compares actual peers with the rows before wgsyncd first starts, and shows what a start would do."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum

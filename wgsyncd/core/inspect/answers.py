@@ -1,7 +1,5 @@
 """What a store answers to the admin's commands about its devices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -8,8 +8,6 @@ the handshake. The server sends a keepalive if it received data and has nothing 
 The kernel counts no packet with a source address that is not the peer's (receive.c). wireguard-go counts it.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 from wgsyncd.core.model import PeerState

@@ -3,8 +3,6 @@
 The explanation combines the device's row, the rules for it, the actual peers and the node state.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

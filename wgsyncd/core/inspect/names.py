@@ -1,7 +1,5 @@
 """Finds the device or owner that a person means by a name."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 from typing import NamedTuple

@@ -4,8 +4,6 @@ The store keeps sums per bucket (a few days) and per day (``usage.retention``). 
 buckets or days, so the sums of all periods agree exactly with the tables.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta

@@ -1,7 +1,5 @@
 """The conditions of a cycle: which conditions hold, and which ones start and end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts

@@ -3,8 +3,6 @@
 Conflicts between rows are resolved here. The kernel would give an allowed IP to the peer that gets it last.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ The store makes a transition by a conditional UPDATE, only if the row is unchang
 change in between wins.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 

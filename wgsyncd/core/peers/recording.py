@@ -4,8 +4,6 @@ Intents and outcomes are differences between the node state and a dump. So wgsyn
 compute them again. Audit rows report nothing that did not happen. Each change that happened is reported exactly once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 

@@ -1,7 +1,5 @@
 """Which removals count for the guard, and which ones the records do not show yet."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Set
 
 from wgsyncd.core.model import InterfaceState, PublicKey

@@ -5,8 +5,6 @@ name keeps its index. So a recorded interface was renamed if an interface of ano
 has the epoch, or at least its records have it: baselines are committed before the mark.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from wgsyncd.core.model import InterfaceState

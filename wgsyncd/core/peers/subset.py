@@ -4,8 +4,6 @@ A subset is a shortcut for simple cases. If its rows could affect other rows, a 
 Such cases are a rival for a key or an address, a rejected row and a tripped guard.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """Validation of one row by itself: the peer that the row asks for, or why the row is rejected."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

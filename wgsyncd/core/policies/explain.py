@@ -1,7 +1,5 @@
 """Explains for one device which policies apply, and why it may or may not reach one address."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import NamedTuple

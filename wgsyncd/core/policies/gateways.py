@@ -1,7 +1,5 @@
 """Gateway drift: the row of a gateway says something else than its interface."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 
 from wgsyncd.core.model import InterfaceState

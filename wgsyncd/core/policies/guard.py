@@ -5,8 +5,6 @@ step, as with the removals of peers. Up to :attr:`RemovalLimits.small_node` devi
 for the memory, so that a small node can be used.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass

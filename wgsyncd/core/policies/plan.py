@@ -4,8 +4,6 @@ An address never passes from one device to another in one step. Its element and 
 change, then the other device gets its element.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -3,8 +3,6 @@
 Equal sets are equal values: a range that touches the next one is joined with it.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable
 

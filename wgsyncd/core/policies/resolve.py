@@ -4,8 +4,6 @@ For each address the applicable policies that cover it are ordered by priority. 
 allow. The first policy decides, and an address that no policy covers is refused.
 """
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple

@@ -4,8 +4,6 @@ The application wrote the client's routes when it issued the profile. Policies m
 filter follows the policies alone, so a stale profile gives nobody access. But its device does not reach what it may.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from wgsyncd.core.network import Networks

@@ -1,7 +1,5 @@
 """Which contracts have other rates than before, and why, as audit events."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts

@@ -1,7 +1,5 @@
 """The device limit of a contract: which of its rows are beyond it."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 
 from wgsyncd.core.model import DeviceId

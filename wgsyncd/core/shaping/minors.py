@@ -5,8 +5,6 @@ names its parent. A class changes neither its parent nor the flows of its leaf. 
 gets another minor number.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ A redirect leads to a complete tree, or it is not there. Filters go before their
 parents (EBUSY, net/sched/sch_htb.c). What a peer needs stands before the peer is added, and it goes after the peer.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace

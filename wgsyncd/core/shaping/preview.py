@@ -1,7 +1,5 @@
 """What a cycle would do to the bandwidth of devices, in terms of devices and contracts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -3,8 +3,6 @@
 Rates are bytes per second of IP packets inside the tunnels. *Down* is to the device, *up* is from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

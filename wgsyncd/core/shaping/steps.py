@@ -1,7 +1,5 @@
 """The steps of a shaping plan: single changes of the kernel, in the phases of a cycle."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import NamedTuple
 

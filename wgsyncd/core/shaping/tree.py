@@ -4,8 +4,6 @@ Both directions have a tree of their own: a link of kind ifb with an HTB at its 
 class. Sources: uapi/linux/pkt_sched.h, net/sched/sch_htb.c and sch_fq_codel.c in Linux.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """What should be shaped: the devices with their rates, and what has to stay as it is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 

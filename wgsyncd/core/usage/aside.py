@@ -1,7 +1,5 @@
 """What a store sets aside: postings of devices whose row cannot be changed at present."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import NamedTuple
 

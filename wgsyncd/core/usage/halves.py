@@ -14,8 +14,6 @@ baseline. Then the baseline counts that this process remembers. Without one, the
 One transaction holds all that is done for a device. After it, the column is the sum again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple

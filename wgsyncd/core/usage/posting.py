@@ -53,8 +53,6 @@ The limits:
 - When the bytes came between two samples is unknown. They are shared out over this span by time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from math import inf

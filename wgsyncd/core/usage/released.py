@@ -1,7 +1,5 @@
 """Turns deltas that an admin released from quarantine into postings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from operator import attrgetter
 

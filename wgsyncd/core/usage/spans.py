@@ -1,7 +1,5 @@
 """Spans: when the bytes of a delta came, and how many bytes the line can carry in that time."""
 
-from __future__ import annotations
-
 from math import inf
 from typing import NamedTuple
 

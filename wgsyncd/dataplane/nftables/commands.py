@@ -1,7 +1,5 @@
 """Pure functions from rulesets to the commands that nft(8) reads: one text is one transaction."""
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Set

@@ -1,7 +1,5 @@
 """From a decision about peers to the devices whose peers are live after it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 

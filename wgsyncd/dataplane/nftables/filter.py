@@ -4,8 +4,6 @@ What the table has is verified after each change, and whenever anybody has commi
 what was last wanted is put right at once, and the log names the process that did it.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import replace

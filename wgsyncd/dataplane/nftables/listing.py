@@ -1,7 +1,5 @@
 """Pure functions that decode what `nft -j list table` shows: libnftables-json(5)."""
 
-from __future__ import annotations
-
 import ipaddress
 import json
 import re

@@ -4,8 +4,6 @@ Sources: uapi/linux/netfilter/nfnetlink.h, nf_tables.h, nfnetlink_conntrack.h. p
 kernel refuses its filter of IPv6 flows with EINVAL.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -4,8 +4,6 @@ The kernel tells which tables each commit has changed. So programs that change t
 however often they do it. Where news may be missing, the table is read.
 """
 
-from __future__ import annotations
-
 from wgsyncd.dataplane.nftables.netfilter import Commit, Netfilter
 
 

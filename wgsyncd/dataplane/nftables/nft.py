@@ -4,8 +4,6 @@ Commands go to its standard input, so no other process of the machine sees them.
 because the kernel takes all commands of a text or none.
 """
 
-from __future__ import annotations
-
 import errno
 import subprocess
 

@@ -5,8 +5,6 @@ rule lets established flows pass. So access ends with the next packet, and error
 Sources: nft(8), libnftables-json(5).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from typing import Any, NamedTuple

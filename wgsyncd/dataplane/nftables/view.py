@@ -1,7 +1,5 @@
 """The packet filter as a plane that only looks, for commands."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Sources: uapi/linux/rtnetlink.h, if_link.h, pkt_sched.h, pkt_cls.h, tc_act/tc_mi
 order, and addresses use network order. Protocols inside ``tcm_info`` use network order, too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from socket import htons
 from struct import Struct

@@ -4,8 +4,6 @@ Sources: as in codec.py, and tc_fill_qdisc, htb_dump_class, fl_dump, mall_dump a
 Linux. Malformed bytes raise ValueError.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterable, Mapping
 from functools import lru_cache

@@ -4,8 +4,6 @@ A dump of tc never says that it was interrupted (no nl_dump_check_consistent in 
 adds what the dump lacked is refused with EEXIST, if it is there, and the next cycle looks again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

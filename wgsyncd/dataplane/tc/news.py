@@ -3,8 +3,6 @@
 A redirect into such a link drops every packet (net/sched/act_mirred.c), so nobody should wait for the next poll.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ Netlink uses the machine's byte order, and the fields of a sockaddr use network 
 ValueError. Its text never contains a key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from socket import AF_INET, AF_INET6
 from struct import Struct

@@ -4,8 +4,6 @@ Sources: uapi/linux/wireguard.h, and get_peer() in drivers/net/wireguard/netlink
 ValueError. Its text never contains a key.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from socket import AF_INET
 from struct import Struct

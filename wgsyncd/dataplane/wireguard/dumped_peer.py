@@ -3,8 +3,6 @@
 Source: uapi/linux/wireguard.h. Malformed bytes raise ValueError. Its text never contains a key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from socket import AF_INET, AF_INET6, inet_ntop
 from struct import Struct

@@ -3,8 +3,6 @@
 pyroute2 costs 24 MiB and 0.3 s, and most daemons make no interface. So each function imports it when it needs it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -4,8 +4,6 @@ This module does not use pyroute2 for peers, for three reasons. Its ``info()`` t
 sends one peer per call. Since 0.9 it does not tell that a dump was interrupted.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 import time

@@ -1,7 +1,5 @@
 """The WireGuard interfaces of this machine, each provided by the kernel or by a process."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

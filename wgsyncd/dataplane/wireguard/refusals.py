@@ -1,7 +1,5 @@
 """What a refusal of the kernel or of a process says, and which changes it is about."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Callable, Iterable, Sequence

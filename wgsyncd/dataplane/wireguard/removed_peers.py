@@ -4,8 +4,6 @@ Nobody but the kernel may know such a peer. The file removed-INTERFACE.conf in t
 needs: sections in the form of wg-quick(8), with preshared keys. Only its owner and root can read the file.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Mapping, Sequence

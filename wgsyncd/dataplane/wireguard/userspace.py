@@ -5,8 +5,6 @@ error's text never contains a line of the socket, because each line may be a key
 value has its range, and an answer has a largest size.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import os

@@ -1,7 +1,5 @@
 """The control plane mikyun_cloud as a backend: its store, its reports and its checks."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 

@@ -4,8 +4,6 @@ A trigger of the application may raise any error, may need a locked row, and may
 row alone. Trouble of all rows also meets an EXPLAIN of the same statement, which runs no trigger.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar

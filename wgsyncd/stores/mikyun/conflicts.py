@@ -1,7 +1,5 @@
 """Watches the contracts that have more than one parent device."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Mapping
 

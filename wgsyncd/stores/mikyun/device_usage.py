@@ -1,7 +1,5 @@
 """Reads what `wgsyncd devices` shows of the bytes of devices. Nothing depends on these figures."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from wgsyncd.core.inspect.answers import HOURS, DeviceUsage

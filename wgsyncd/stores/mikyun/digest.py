@@ -1,7 +1,5 @@
 """Reads the digest of the own rows and their contracts, which changes when a plan may change."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The checks of `wgsyncd doctor` on the database: access, tables, rights, time zone and clocks."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import time

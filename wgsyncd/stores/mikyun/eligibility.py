@@ -3,8 +3,6 @@
 The device has an active contract, its status is active or issued, and it is not deleted.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 from wgsyncd.core.inspect.answers import Rule

@@ -3,8 +3,6 @@
 It asks with the daemon's account and writes nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 import time

@@ -1,7 +1,5 @@
 """Reads the columns of devices, and the sums of buckets and days, for `wgsyncd verify`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """How MariaDB keeps which machine holds a node."""
 
-from __future__ import annotations
-
 from wgsyncd.stores.holding import Dialect
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.

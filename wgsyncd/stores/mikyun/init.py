@@ -1,7 +1,5 @@
 """The options of `wgsyncd init-db` for mikyun_cloud. This module loads no driver."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

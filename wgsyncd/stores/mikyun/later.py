@@ -1,7 +1,5 @@
 """Posts later what could not be posted at once: deltas in quarantine, and what was set aside."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence, Set
 
 from wgsyncd.core.audit import AuditEvent

@@ -1,7 +1,5 @@
 """Finds the contracts that have more devices than their max_devices, and the rows beyond that limit."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple

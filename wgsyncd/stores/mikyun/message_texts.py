@@ -1,7 +1,5 @@
 """The messages of audit rows, in English and in Japanese."""
 
-from __future__ import annotations
-
 MESSAGES: dict[str, tuple[str, str, str]] = {
     # action: (target type, English, Japanese)
     "device_activated": (

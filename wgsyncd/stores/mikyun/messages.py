@@ -4,8 +4,6 @@ A message holds labels, addresses, counts and reason codes only. So nothing that
 in the address column, can reach admin_logs through a message. Texts from rows are cut to what such a field may hold.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields

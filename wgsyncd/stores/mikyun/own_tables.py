@@ -1,7 +1,5 @@
 """Knows wgsyncd's own tables as shipped, and a row that each of them has to take."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 

@@ -10,8 +10,6 @@ of a posting. Three rules keep every byte in one place:
    posting of the node changes that row. So no posting adds to a piece that is being moved.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 

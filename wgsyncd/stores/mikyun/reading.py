@@ -1,7 +1,5 @@
 """Reads what a node needs besides the rows: its state, its quarantine, conflicts, the digest."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from sys import intern

@@ -4,8 +4,6 @@ The statements contain numbers as text and bytes as hexadecimal literals. The dr
 a statement than the server needs to execute it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 

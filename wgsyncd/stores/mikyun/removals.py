@@ -1,7 +1,5 @@
 """Keeps the guard's memory: the removals of the last hour."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from wgsyncd.core.state import MEMORY, Removal

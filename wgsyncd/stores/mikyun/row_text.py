@@ -3,8 +3,6 @@
 To read each column as a value would cost ten times as much, because the driver handles each value in Python.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A row is one text, and many rows are one value. To read each column as a value w
 driver handles each value in Python.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from contextlib import closing
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Creates wgsyncd's own tables and grants its account's rights, with an admin's account."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from zoneinfo import ZoneInfo

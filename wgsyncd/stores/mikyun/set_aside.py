@@ -8,8 +8,6 @@ A row can be locked, or the server can refuse its change. Three rules keep every
 3. Bytes only add up, and the latest handshake wins. So later bytes may be posted before those that are set aside.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence, Set
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ A table may have been made by hand, by another program, or years ago. So nothing
 columns are compared without regard to case, as MariaDB compares them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

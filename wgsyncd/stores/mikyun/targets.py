@@ -1,7 +1,5 @@
 """Finds and locks the rows of devices that get a posting or a transition."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 
 from wgsyncd.core.model import DeviceId

@@ -1,7 +1,5 @@
 """Reads what contracts have bought: profiles, device limits, and the bytes of the month for a cap."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from wgsyncd import log

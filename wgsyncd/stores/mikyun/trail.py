@@ -4,8 +4,6 @@ The trail only informs, so nothing waits for it. An audit row that the table ref
 the same transaction, and is written later.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress

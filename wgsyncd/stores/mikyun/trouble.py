@@ -3,8 +3,6 @@
 What the driver raises, and an answer that makes no sense, is trouble that passes. It never ends the daemon.
 """
 
-from __future__ import annotations
-
 import re
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode

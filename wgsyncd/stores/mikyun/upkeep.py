@@ -1,7 +1,5 @@
 """Keeps the tables of usage in shape: the columns of rolling and monthly figures, and what is too old."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from wgsyncd.core.model import Counters, DeviceId

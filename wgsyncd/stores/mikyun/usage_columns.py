@@ -4,8 +4,6 @@ The values are numbers, times and names that wgsyncd read or made, written into 
 more time to put values into a statement than the server needs to execute it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo

@@ -12,8 +12,6 @@ way. A batch is unusual in these cases:
 - The server refuses to change a row, or changes it too slowly.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence, Set
 from zoneinfo import ZoneInfo
 

@@ -3,8 +3,6 @@
 PyMySQL limits each read alone, so a server that sends a byte now and then could hold the daemon for ever.
 """
 
-from __future__ import annotations
-
 import contextlib
 import pwd
 import socket

@@ -11,8 +11,6 @@ So two nodes that share a database cannot deadlock on a device. A node never wai
 locked. The application waits for locked devices, so the node's own rows are written before the devices are locked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from zoneinfo import ZoneInfo

@@ -1,7 +1,5 @@
 """The control plane NexaVPN as a backend: its installation and its checks."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Iterator
 

@@ -4,8 +4,6 @@ Values go by COPY into temporary tables, and from there set by set. A transactio
 tables, so it waits for nobody but another writer of the same node.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 

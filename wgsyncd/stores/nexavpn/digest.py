@@ -1,7 +1,5 @@
 """Reads the digest of everything that a plan depends on, as cheaply as the server allows."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The checks of `wgsyncd doctor` on the database: access, schema, the node's entry, rights and clock."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 import time

@@ -1,7 +1,5 @@
 """The rules by which a device of NexaVPN may have a peer, and which of its rows counts."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache

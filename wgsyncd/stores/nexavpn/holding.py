@@ -1,7 +1,5 @@
 """How PostgreSQL keeps which machine holds a node."""
 
-from __future__ import annotations
-
 from wgsyncd.stores.holding import Dialect
 
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"

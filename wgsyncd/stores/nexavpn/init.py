@@ -1,7 +1,5 @@
 """The options of `wgsyncd init-db` for NexaVPN. This module loads no driver."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

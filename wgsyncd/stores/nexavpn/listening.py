@@ -4,8 +4,6 @@ A thread listens on a connection of its own (LISTEN). A notification is a hint a
 connection, the digest still finds every change.
 """
 
-from __future__ import annotations
-
 import contextlib
 import threading
 import time

@@ -1,7 +1,5 @@
 """Logs in at PostgreSQL, with a deadline for every answer and the session's variables set."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import os

@@ -4,8 +4,6 @@ A message holds labels, addresses, counts and reason codes only. So nothing that
 in another column, can reach audit_logs through a message.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Reads what the tables say about access, in the transaction of the snapshot."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any

@@ -5,8 +5,6 @@ tag of AES-256-GCM (16 bytes, NIST SP 800-38D). The id of the row is authenticat
 copied to another row does not open.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import os

@@ -1,7 +1,5 @@
 """Reads the node state and the quarantine from wgsyncd's own tables."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from sys import intern
 from uuid import UUID

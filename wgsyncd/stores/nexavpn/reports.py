@@ -1,7 +1,5 @@
 """Reads what only the admin's commands need: names, bytes by time or by device, details of a device."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any

@@ -3,8 +3,6 @@
 A row is one text. To read each column as a value would cost more, because the driver handles each value in Python.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Makes wgsyncd's schema, its roles and views, and enters nodes, with an admin's account."""
 
-from __future__ import annotations
-
 import contextlib
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Implements the port Store on PostgreSQL, in the tables of NexaVPN and wgsyncd's own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from wgsyncd import log

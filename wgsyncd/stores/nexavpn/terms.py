@@ -1,7 +1,5 @@
 """Gives users the bandwidth profiles of their groups, because NexaVPN's tables have no profiles."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from wgsyncd.config.schema import Shaping

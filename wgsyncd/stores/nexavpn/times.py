@@ -4,8 +4,6 @@ Each transaction has a limited number of devices, and comes after the transactio
 locked is left out, and a later poll writes it. The same holds for a transaction that is lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from wgsyncd.core.model import DeviceId

@@ -4,8 +4,6 @@ The trail only informs, so nothing waits for it. Rows that the table refuses are
 transaction, and are written later.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress

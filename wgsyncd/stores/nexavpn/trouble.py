@@ -6,8 +6,6 @@ An error is known by its SQLSTATE (PostgreSQL's manual, appendix "PostgreSQL Err
 told, because details and hints quote values of rows.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Reads the sums and figures of devices, deletes old rows, and resolves the quarantine."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from datetime import date, timedelta
 from uuid import UUID
