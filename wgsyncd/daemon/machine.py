@@ -38,7 +38,6 @@ class LocalMachine:
 
     @property
     def revision(self) -> int:
-        """See :class:`wgsyncd.ports.Machine`."""
         return self._noted
 
     @revision.setter
@@ -58,11 +57,10 @@ class LocalMachine:
         self._noted = revision
 
     def identity(self) -> Identity:
-        """See :class:`wgsyncd.ports.Machine`."""
         return self._identity
 
     def uptime(self) -> float:
-        """See :class:`wgsyncd.ports.Machine`. The clock of clock_gettime(2), because a file needs a descriptor."""
+        """The clock of clock_gettime(2), because a file needs a descriptor."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

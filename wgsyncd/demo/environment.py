@@ -120,11 +120,9 @@ class Environment(Bench[Row]):
         return Probe(self.key(spec), spec.device, self.customers[spec])
 
     def clients(self) -> list[Customer]:
-        """See :class:`Bench`."""
         return list(self.customers.values())
 
     def read(self) -> tuple[dict[str, Row], list[tuple[str, str]]]:
-        """See :class:`Bench`."""
         columns = ", ".join(Row.__struct_fields__)
         answer = self.database.sql(f"SELECT {columns} FROM customer_devices ORDER BY id")  # noqa: S608
         rows = {row.device_id: row for row in msgspec.convert(answer, list[Row], strict=False)}
@@ -132,7 +130,6 @@ class Environment(Bench[Row]):
         return rows, [(str(row["action_type"]), str(row["target_id"])) for row in answer]
 
     def peers(self) -> dict[tuple[str, str], WgPeer]:
-        """See :class:`Bench`."""
         return {(one, key): peer for one, found in self.testbed.dump().items() for key, peer in found.items()}
 
 

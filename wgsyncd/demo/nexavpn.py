@@ -178,17 +178,14 @@ class Environment(Bench[Device]):
         return found[1] if found else ""
 
     def clients(self) -> list[Customer]:
-        """See :class:`Bench`."""
         return list(self._used.values())
 
     def read(self) -> tuple[dict[str, Device], list[tuple[str, str]]]:
-        """See :class:`Bench`."""
         found = msgspec.convert(self.database.rows(_READ), list[Device], strict=False)
         audit = self.database.rows("SELECT event_type, entity_id FROM audit_logs ORDER BY created_at")
         return {one.id: one for one in found}, [(str(one["event_type"]), str(one["entity_id"])) for one in audit]
 
     def peers(self) -> dict[tuple[str, str], WgPeer]:
-        """See :class:`Bench`."""
         dumps = {name: testbed.dump()["wg0"] for name, testbed in self._testbeds.items()}
         return {(name, key): peer for name, found in dumps.items() for key, peer in found.items()}
 

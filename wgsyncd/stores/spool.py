@@ -76,11 +76,9 @@ class FileSpool:
         self._node = node
 
     def begin(self) -> Backlog:
-        """See :class:`wgsyncd.ports.Spool`."""
         return Backlog(secrets.token_hex(5))
 
     def load(self) -> Backlog | None:
-        """See :class:`wgsyncd.ports.Spool`."""
         cause: Exception
         try:
             return decode(_read(self.file), self._node)
@@ -95,7 +93,6 @@ class FileSpool:
         raise SpoolCorrupt(f"{self.file} {why}. It is now {aside}", aside) from cause
 
     def set_aside(self) -> str:
-        """See :class:`wgsyncd.ports.Spool`."""
         with _as_spool_error(self.file):
             aside = self._free_name()
             os.rename(self.file, aside)
@@ -103,7 +100,6 @@ class FileSpool:
         return aside.name
 
     def save(self, backlog: Backlog) -> None:
-        """See :class:`wgsyncd.ports.Spool`."""
         data = encode(backlog, self._node)
         beside = self.file.with_suffix(".new")
         with _as_spool_error(self.file):

@@ -142,15 +142,12 @@ class KeepingWireGuard:
 
     @property
     def retries(self) -> int:
-        """See :class:`wgsyncd.ports.WireGuard`."""
         return self._wireguard.retries
 
     def read(self, interface: str) -> InterfaceState:
-        """See :class:`wgsyncd.ports.WireGuard`."""
         return self._wireguard.read(interface)
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """See :class:`wgsyncd.ports.WireGuard`."""
         foreign = {one.public_key: one.current for one in changes if one.current and _ends_foreign_peer(one)}
         failure = self._keep(interface, foreign) if foreign else None
         if failure is None:
@@ -174,11 +171,9 @@ class KeepingWireGuard:
         return None
 
     def create(self, creation: NewInterface) -> None:
-        """See :class:`wgsyncd.ports.WireGuard`."""
         self._wireguard.create(creation)
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.WireGuard`."""
         self._wireguard.close()
 
 

@@ -20,19 +20,15 @@ class Backend:
         self._settings = settings
 
     def store(self, on_answer: Callable[[], object]) -> MariaDBStore:
-        """See :class:`wgsyncd.ports.Backend`."""
         return MariaDBStore(self._settings, on_answer)
 
     def reports(self) -> MariaDBReports:
-        """See :class:`wgsyncd.ports.Backend`."""
         return MariaDBReports(self._settings)
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """See :class:`wgsyncd.ports.Backend`."""
         socket = options.socket and str(options.socket)
         database = mikyun(self._settings).database.for_admin(options.user or ADMIN, socket, options.password_file)
         yield from schema.init(database, self._settings.node.zone, options.grants, mikyun(self._settings).language)
 
     def check(self) -> Iterator[Finding]:
-        """See :class:`wgsyncd.ports.Backend`."""
         return doctor.check(self._settings, examine)

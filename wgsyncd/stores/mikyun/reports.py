@@ -52,7 +52,6 @@ class MariaDBReports:
         self._connection = Connection(own.database, settings.node.zone, on_connect=check_schema)
 
     def names(self, *, gone: bool = False) -> Sequence[DeviceName]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         if gone:
             return [DeviceName("", str(device), "") for (device,) in self._connection.query(GONE)]
         names = f"{DEVICE_NAME}, CONVERT(contract_id USING utf8mb4)"
@@ -60,7 +59,6 @@ class MariaDBReports:
         return [DeviceName(int(number), str(device), str(contract)) for number, device, contract in rows]
 
     def coverage(self) -> Coverage:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         day, bucket, open_day, open_bucket = self._connection.query(
             "SELECT (SELECT MIN(day) FROM wgsyncd_days), (SELECT MIN(start) FROM wgsyncd_buckets), MIN(open_day),"
             " MIN(open_bucket) FROM wgsyncd_peers WHERE open_bucket > 0"
@@ -73,23 +71,18 @@ class MariaDBReports:
         )
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return {str(day): found for day, found in self._sums("at", DAYS, first, "<=", last, devices).items()}
 
     def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("at", BUCKETS, start, "<", end, devices)
 
     def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("device", DAYS, first, "<=", last)
 
     def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("device", BUCKETS, start, "<", end)
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.query(DETAILS, (row_id,))
         if not rows:
             return None
@@ -103,18 +96,15 @@ class MariaDBReports:
         return DeviceDetails(texts, times, {"total": total, "24h": rolling, "month": month})
 
     def rules(self, row: DeviceRow, now: float) -> Sequence[Rule]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return rules(row, now)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.side_query(AUDIT, (device, most))
         if isinstance(rows, MariaDBError):
             raise rows
         return [AuditRow(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         self._connection.close()
 
     def _sums(

@@ -68,7 +68,6 @@ class Mikyun(StoreSettings, frozen=True):
     qr: Qr = Qr()
 
     def check(self, check: Check) -> None:
-        """See :class:`wgsyncd.config.schema.StoreSettings`."""
         database = self.database
         check(0 < database.port < 65536, "database.port", "is not a port")
         check(0.1 <= database.timeout <= 30, "database.timeout", "is not between 100ms and 30s")
@@ -78,7 +77,6 @@ class Mikyun(StoreSettings, frozen=True):
         check(self.qr.lifetime > 0, "qr.lifetime", "is not above 0")
 
     def secret_files(self) -> Mapping[str, Path | None]:
-        """See :class:`wgsyncd.config.schema.StoreSettings`."""
         return {"database.password_file": self.database.password_file}
 
 

@@ -108,7 +108,6 @@ class MariaDBStore:
             self._connection.query("SELECT 1")
 
     def snapshot(self) -> Snapshot:
-        """See :class:`wgsyncd.ports.Store`."""
         state = self._connection.query("SELECT approved, adopted FROM wgsyncd_nodes WHERE node = %s", (self._node,))
         self._own.find(self._connection)
         before = self._rows.keep()
@@ -122,13 +121,11 @@ class MariaDBStore:
         return self._terms.add_to(snapshot, self._connection, self._own, self._schema)
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
         rows = self._rows.some(self._connection, self._own, devices, self._schema)
         return rows and self._terms.mark_full(rows, self._connection, self._schema)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
-        """See :class:`wgsyncd.ports.Store`."""
         self._aside.forget()
         self._usual.forget()  # another server may answer, or this one was put back: rows may have other numbers
         if create and self._is_loaded:  # something failed. After a first load, the peers come first (see refresh)
@@ -158,24 +155,21 @@ class MariaDBStore:
             self._log.warning("the database was not probed to the end", why=str(error), todo="wgsyncd doctor")
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
-        """See :class:`wgsyncd.ports.Store`."""
         applied, set_aside = self._writer().commit(node_state, writes, calendar)
         self._own.tell_others(self._connection)
         self.unwritten = self._trail.write_kept(self._connection)
         return CommitResult(node_state.apply(writes), applied, set_aside)
 
     def listen(self, put: Callable[[bytes], None]) -> None:
-        """See :class:`wgsyncd.ports.Store`. MariaDB has no notifications."""
+        """MariaDB has no notifications."""
 
     def holder(self) -> Holder | None:
-        """See :class:`wgsyncd.ports.Store`."""
         return self._place().load()
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
-        """See :class:`wgsyncd.ports.Store`."""
         writer, place = self._writer(), self._place()
         if seen is None:
             begin_node(writer, calendar)
@@ -190,74 +184,60 @@ class MariaDBStore:
         return Claimed(done=True, came_back=came_back)
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:  # noqa: ARG002
-        """See :class:`wgsyncd.ports.Store`."""
         result = self._place().beat(identity, uptime)
         self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:
-        """See :class:`wgsyncd.ports.Store`."""
         return self._place().others()
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         writer = self._writer()
         with self._connection.transaction():
             self._place().rename_from(node)
             writer.insert_audit(audit, calendar.now)
 
     def release(self, identity: Identity) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._place().release(identity)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
-        """See :class:`wgsyncd.ports.Store`."""
         self._probe()
         return refresh_windows(self._writer(), self._own, calendar)
 
     def rows_apart(self, months: Months) -> Mapping[DeviceId, Apart]:
-        """See :class:`wgsyncd.ports.Store`."""
         return rows_apart(self._writer(), self._own, months)
 
     def post_set_aside(self, calendar: UsageCalendar, blocked: Set[DeviceId]) -> Sequence[SetAside]:
-        """See :class:`wgsyncd.ports.Store`."""
         return post_set_aside(self._writer(), calendar, blocked)
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_inspected()
         purge(self._connection, calendar, keep_days)
         purge_moves(self._connection)
 
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
-        """See :class:`wgsyncd.ports.Store`. It is never late."""
+        """It is never late."""
         self._ensure_inspected()
         return self._digest.read(self._connection, self._own, self._schema, self._terms.columns)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """See :class:`wgsyncd.ports.Store`."""
         return load_totals(self._connection, self._node, self._own, scope, swapped=self._swapped)
 
     def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
-        """See :class:`wgsyncd.ports.Store`."""
         return load_usage(self._connection, self._own, devices, calendar, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        """See :class:`wgsyncd.ports.Store`."""
         return load_quarantine(self._connection, self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        """See :class:`wgsyncd.ports.Store`."""
         return still_quarantined(self._writer(), ids)
 
     def resolve_quarantine(
         self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         resolve_quarantine(self._writer(), ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         changed = self._connection.execute(
             "UPDATE wgsyncd_nodes SET approved = %s WHERE node = %s", (plan_id, self._node)
         )
@@ -265,7 +245,6 @@ class MariaDBStore:
             raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         writer = self._writer()
         with self._connection.transaction():
             done = self._connection.execute(
@@ -278,5 +257,4 @@ class MariaDBStore:
             writer.insert_audit(audit, calendar.now)
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._connection.close()

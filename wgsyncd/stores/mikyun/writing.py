@@ -177,7 +177,6 @@ class StateWriter:
         pieces.close(self.connection, "node = %s AND interface = %s", (self.node, interface))
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
-        """See :class:`wgsyncd.stores.mikyun.trail.AuditTrail`."""
         self.trail.insert(self.connection, audit, now)
 
     def _apply_transition(self, step: Transition) -> bool | StoreError:

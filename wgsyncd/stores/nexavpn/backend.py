@@ -19,15 +19,12 @@ class Backend:
         self._settings = settings
 
     def store(self, on_answer: Callable[[], object]) -> NexaStore:
-        """See :class:`wgsyncd.ports.Backend`."""
         return NexaStore(self._settings, on_answer)
 
     def reports(self) -> NexaReports:
-        """See :class:`wgsyncd.ports.Backend`."""
         return NexaReports(self._settings)
 
     def install(self, options: argparse.Namespace) -> Iterator[str]:
-        """See :class:`wgsyncd.ports.Backend`."""
         own = nexavpn(self._settings).database
         socket = options.socket and str(options.socket)
         database = own.for_admin(options.user or ADMIN, socket, options.password_file)
@@ -40,5 +37,4 @@ class Backend:
         yield from schema.install(database, entry, triggers=options.triggers)
 
     def check(self) -> Iterator[Finding]:
-        """See :class:`wgsyncd.ports.Backend`."""
         return doctor.check(self._settings)

@@ -104,7 +104,6 @@ class StateWriter:
             self.insert_audit(writes.audit, calendar.now)
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
-        """See :class:`wgsyncd.stores.nexavpn.trail.AuditTrail`."""
         self.trail.insert(self.connection, audit, now)
 
     def _raise_revision(self, node_state: NodeState, writes: WriteBatch) -> None:

@@ -54,13 +54,11 @@ class NexaReports:
         )
 
     def names(self, *, gone: bool = False) -> Sequence[DeviceName]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         if gone:
             return [DeviceName("", str(device), "") for (device,) in self._connection.query(_GONE, (self._node,))]
         return [DeviceName(one, str(one), owner, name or "") for one, owner, name in self._connection.query(_NAMES)]
 
     def coverage(self) -> Coverage:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         day, bucket = self._connection.query(
             "SELECT (SELECT min(day)::text FROM wgsyncd.days WHERE node = %s),"
             " (SELECT min(start) FROM wgsyncd.buckets WHERE node = %s)",
@@ -70,19 +68,15 @@ class NexaReports:
         return Coverage(day, bucket, {str(node): stored_time(at) for node, at in begun})
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("day::text", "days", "day BETWEEN %s AND %s", (first, last), devices)
 
     def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("start", "buckets", "start >= %s AND start < %s", (start, end), devices)
 
     def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("device::text", "days", "day BETWEEN %s AND %s", (first, last))
 
     def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         return self._sums("device::text", "buckets", "start >= %s AND start < %s", (start, end))
 
     def _sums(
@@ -95,7 +89,6 @@ class NexaReports:
         return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.query(_DETAILS, (self._node, row_id))
         if not rows:
             return None
@@ -108,11 +101,10 @@ class NexaReports:
         )
 
     def rules(self, row: DeviceRow, _: float) -> Sequence[Rule]:
-        """See :class:`wgsyncd.ports.ReportSource`. No rule depends on the time."""
+        """No rule depends on the time."""
         return rules(row)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         rows = self._connection.side_query(_AUDIT, (device, self._node, most))
         if isinstance(rows, StoreError):
             raise rows
@@ -122,7 +114,6 @@ class NexaReports:
         ]
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.ReportSource`."""
         self._connection.close()
 
 

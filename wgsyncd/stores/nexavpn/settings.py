@@ -99,7 +99,6 @@ class Nexavpn(StoreSettings, frozen=True):
     policies: Policies = Policies()
 
     def policy_settings(self) -> PolicySettings:
-        """See :class:`wgsyncd.config.schema.StoreSettings`."""
         own = self.policies
         return PolicySettings(
             lowest_first=own.order == "lowest-first",
@@ -112,7 +111,6 @@ class Nexavpn(StoreSettings, frozen=True):
         )
 
     def check(self, check: Check) -> None:
-        """See :class:`wgsyncd.config.schema.StoreSettings`."""
         database = self.database
         check(0 < database.port < 65536, "database.port", "is not a port")
         check(0.1 <= database.timeout <= 30, "database.timeout", "is not between 100ms and 30s")
@@ -138,7 +136,6 @@ class Nexavpn(StoreSettings, frozen=True):
             check(good, f"preshared_keys.{name}", "is no key id: it has 1 to 32 of a-z, 0-9 and -")
 
     def secret_files(self) -> Mapping[str, Path | None]:
-        """See :class:`wgsyncd.config.schema.StoreSettings`."""
         keys = {f"preshared_keys.{name}": path for name, path in self.preshared_keys.items()}
         return {
             "database.password_file": self.database.password_file,

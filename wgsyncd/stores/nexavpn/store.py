@@ -83,7 +83,6 @@ class NexaStore:
             self._connection.query("SELECT 1")
 
     def snapshot(self) -> Snapshot:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         with self._connection.transaction(snapshot=True):
             gateways = load_gateways(self._connection, self._interfaces)
@@ -115,17 +114,14 @@ class NexaStore:
         return {row_id: left[row_id] for (row_id,) in self._connection.query(sql, (self._node, list(left)))}
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         with self._connection.transaction(snapshot=True):
             return self._rows.some(self._connection, self._trail.gateways, devices)
 
     def digest(self, *, at_once: bool = False) -> object:
-        """See :class:`wgsyncd.ports.Store`."""
         return self._digest.read(self._connection, at_once=at_once)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
-        """See :class:`wgsyncd.ports.Store`."""
         rows = self._rows.by_id()
         found = load_state(self._connection, self._node, rows)
         if found is None and not create:
@@ -140,7 +136,7 @@ class NexaStore:
         return found
 
     def commit(self, node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> CommitResult:
-        """See :class:`wgsyncd.ports.Store`. No row has a transition here, and no posting waits for a row."""
+        """No row has a transition here, and no posting waits for a row."""
         self._ensure_prepared()
         if writes.uptime is not None:  # a daemon's. After a reload it has a new store, and claims nothing again
             self._connection.hold(self._node)
@@ -169,20 +165,17 @@ class NexaStore:
                 self._log.info("devices.last_seen_at is written again")
 
     def listen(self, put: Callable[[bytes], None]) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         if self._listener is not None:
             self._listener.close()
         self._listener = Listener(self._database, put)
 
     def holder(self) -> Holder | None:
-        """See :class:`wgsyncd.ports.Store`."""
         return self._place.load()
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         if uptime is not None:
             self._connection.hold(self._node)
@@ -199,7 +192,7 @@ class NexaStore:
         return Claimed(done=True, came_back=came_back)
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
-        """See :class:`wgsyncd.ports.Store`. It also writes what polls could not write of the application's columns."""
+        """It also writes what polls could not write of the application's columns."""
         result = self._place.beat(identity, uptime)
         if result is Heartbeat.WRITTEN:
             self.unwritten = self._trail.write_kept(self._connection)
@@ -209,67 +202,56 @@ class NexaStore:
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:
-        """See :class:`wgsyncd.ports.Store`."""
         return self._place.others()
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         with self._connection.transaction():
             self._place.rename_from(node)
             self._writer.insert_audit(audit, calendar.now)
 
     def release(self, identity: Identity) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._place.release(identity)
 
     def refresh(self, _: UsageCalendar) -> tuple[int, int]:
-        """See :class:`wgsyncd.ports.Store`. No figure of this store depends on the time."""
+        """No figure of this store depends on the time."""
         return 0, 0
 
     def rows_apart(self, _: Months) -> Mapping[DeviceId, Apart]:
-        """See :class:`wgsyncd.ports.Store`. The application's tables have no figure of a month."""
+        """The application's tables have no figure of a month."""
         return {}
 
     def post_set_aside(self, _: UsageCalendar, __: Set[DeviceId]) -> Sequence[SetAside]:
-        """See :class:`wgsyncd.ports.Store`. Nothing is ever set aside."""
+        """Nothing is ever set aside."""
         return ()
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         usage.purge(self._connection, self._node, calendar, keep_days)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
-        """See :class:`wgsyncd.ports.Store`."""
         return usage.device_totals(self._connection, self._node, scope)
 
     def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
-        """See :class:`wgsyncd.ports.Store`."""
         return usage.device_usage(self._connection, self._node, devices, calendar)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        """See :class:`wgsyncd.ports.Store`."""
         return load_quarantine(self._connection, self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
-        """See :class:`wgsyncd.ports.Store`."""
         return usage.still_quarantined(self._connection, self._node, ids)
 
     def resolve_quarantine(
         self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         usage.resolve_quarantine(self._writer, ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         sql = "UPDATE wgsyncd.node_states SET approved = %s WHERE node = %s"
         if self._connection.execute(sql, (plan_id, self._node)) != 1:
             raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._ensure_prepared()
         with self._connection.transaction():
             sql = "UPDATE wgsyncd.node_states SET adopted = %s WHERE node = %s"
@@ -280,7 +262,6 @@ class NexaStore:
             self._writer.insert_audit(audit, calendar.now)
 
     def close(self) -> None:
-        """See :class:`wgsyncd.ports.Store`."""
         self._connection.close()
         if self._listener is not None:
             self._listener.close()

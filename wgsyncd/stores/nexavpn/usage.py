@@ -77,7 +77,6 @@ def _sums(connection: Connection, node: str, table: str, time: str, ranges: Sequ
 
 
 def device_usage(connection: Connection, node: str, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
-    """See :class:`wgsyncd.ports.UsageStore`."""
     figures: dict[DeviceId, dict[str, Counters]] = {}
     for label, table, time, first, beyond in (
         ("24h", "buckets", "start", calendar.rolling_start, calendar.rolling_start + ROLLING + calendar.width),
