@@ -10,8 +10,9 @@ import pytest
 from tests.configuring import LEAST, faults
 from wgsyncd.config.load import check_files, parse
 from wgsyncd.config.schema import Settings
+from wgsyncd.config.secret_file import CREDENTIAL
 from wgsyncd.errors import ConfigError
-from wgsyncd.stores.mikyun.settings import CREDENTIAL, Database
+from wgsyncd.stores.mikyun.settings import Database
 
 
 def test_a_private_key_in_the_file_is_pointed_elsewhere() -> None:

@@ -6,6 +6,10 @@
 import os
 from pathlib import Path
 
+from wgsyncd.errors import ConfigError, ConfigIssue
+
+CREDENTIAL = Path("db-password")
+
 
 def read(path: Path) -> bytes:
     """The content of the file ``path``, or of systemd's copy if this process may not read the file.
@@ -18,6 +22,18 @@ def read(path: Path) -> bytes:
         if copy := copy_of(path):
             return copy
         raise
+
+
+def password(key: str, path: Path | None) -> str:
+    """The database's password from the file ``path``, else from systemd's credential "db-password", else "".
+
+    ConfigError, with the file's ``key`` in the configuration, if the file cannot be read.
+    """
+    try:
+        return (copy_of(CREDENTIAL) if path is None else read(path)).decode("utf-8-sig").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigError("configuration", [ConfigIssue(key, str(path), f"cannot be read: {why}")]) from None
 
 
 def copy_of(path: Path) -> bytes:

@@ -1,9 +1,23 @@
-"""Lets root's commands log in at a unix socket as the account's own user."""
+"""Knows the account of a command: the options that name the admin's, and root's login at a unix socket."""
 
+import argparse
 import contextlib
 import os
 import pwd
 from collections.abc import Iterator
+from pathlib import Path
+
+
+def add_options(group: argparse._ArgumentGroup, where: str) -> None:
+    """Add the options of the admin's account to `wgsyncd init-db`. ``where``: the help about the socket.
+
+    Several control planes have them, so they have no defaults.
+    """
+    group.add_argument("--user", metavar="ACCOUNT", help="the admin's account (default: the database's administrator)")
+    group.add_argument("--socket", type=Path, metavar="FILE", help=where)
+    group.add_argument(
+        "--password-file", type=Path, metavar="FILE", help="file with the admin's password (default: none is sent)"
+    )
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
+from wgsyncd.errors import StoreError
 
 _TOLERANCE = 1.0  # seconds: clocks are adjusted by less all the time
 _BETWEEN = "/"  # no name of an interface has one
@@ -19,6 +20,9 @@ class AnyConnection(Protocol):
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> int:
         """Run a statement. Returns how many rows it matched."""
+
+    def side_query(self, sql: str, values: Sequence[object] = ()) -> Sequence[tuple[Any, ...]] | StoreError:
+        """The rows of a SELECT that nothing depends on, or the error with which the server refuses it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from collections.abc import Collection
 
-from wgsyncd.core.inspect.answers import HOURS, DeviceUsage
+from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.model import Counters
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.stores.mikyun.connection import Connection, Result, Values
+from wgsyncd.stores.alike import ask_aside, hourly
+from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS
-from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 FIGURES = ("24h", "month")
 
@@ -22,7 +22,7 @@ def load_usage(
     columns = ", ".join(f"COALESCE(d.{side}_bytes_{name}, 0)" for name in FIGURES for side in (rx, tx))
     figures = {
         row_id: {name: Counters(int(four[2 * at]), int(four[2 * at + 1])) for at, name in enumerate(FIGURES)}
-        for row_id, *four in _ask(connection, f"SELECT d.id, {columns} FROM {tables} WHERE {where}")  # noqa: S608
+        for row_id, *four in ask_aside(connection, f"SELECT d.id, {columns} FROM {tables} WHERE {where}")  # noqa: S608
     }
     hours: dict[str, list[int]] = {}
     if names := sorted(devices):
@@ -32,14 +32,5 @@ def load_usage(
                   UNION ALL SELECT device, {open_time}, open_rx + open_tx FROM wgsyncd_peers
                   WHERE {among} AND {open_time} BETWEEN %s AND %s"""  # noqa: S608
         span = (calendar.rolling_start, int(calendar.now))
-        for device, at, moved in _ask(connection, sql, (*names, *span) * 2):
-            hour = max(0, HOURS - 1 - (calendar.bucket - at) // 3600)
-            hours.setdefault(str(device), [0] * HOURS)[hour] += int(moved)
+        hours = hourly(ask_aside(connection, sql, (*names, *span) * 2), calendar)
     return DeviceUsage(figures, hours)
-
-
-def _ask(connection: Connection, sql: str, values: Values = ()) -> Result:
-    found = connection.side_query(sql, values)
-    if isinstance(found, MariaDBError):
-        raise found
-    return found

@@ -1,12 +1,12 @@
 """Reads the columns of devices, and the sums of buckets and days, for `wgsyncd verify`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, timedelta
 from typing import Any
 
-from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, StoredFigure, VerifyRanges
+from wgsyncd.core.inspect.verify import Check, DaySums, DeviceTotals, StoredFigure, VerifyRanges
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.alike import range_of
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History
@@ -35,7 +35,7 @@ def load_totals(
             raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
         scope = scope.after(float(begun))  # the latest start of any node: each new node takes over opening balances
         ranges = [*scope.rolling, *(one for day in scope.days for one in (day.inner, day.outer))]
-        days = [*scope.months, *map(_row_of, scope.days)]
+        days = [*scope.months, *map(range_of, scope.days)]
         for among in own.parts(connection, CHUNK):
             in_buckets = _sums(connection, BUCKETS, ranges, among)
             in_days = _sums(connection, DAYS, days, among)
@@ -70,13 +70,9 @@ def totals(
             figures.append(StoredFigure(Check.LOW, in_total, total, in_month, (month,)))
     return DeviceTotals(row_id, device, tuple(figures), tuple(
         DaySums(day, buckets.get(day.inner, NO_BYTES), buckets.get(day.outer, NO_BYTES),
-                days.get(_row_of(day), NO_BYTES))
+                days.get(range_of(day), NO_BYTES))
         for day in scope.days
     ))  # fmt: skip
-
-
-def _row_of(day: Day) -> Range:
-    return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
 
 def _columns(

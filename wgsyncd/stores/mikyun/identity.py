@@ -3,6 +3,7 @@
 from wgsyncd.stores.holding import Dialect
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
+REMOVALS = "uptime, removed, demanded, peers"  # without "access": this control plane has no policies
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
 MARIADB = Dialect(
     prefix="wgsyncd_",

@@ -7,13 +7,12 @@ from typing import TypeVar
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
-from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState
-from wgsyncd.stores.mikyun import removals
+from wgsyncd.stores.alike import load_removals
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.identity import REMOVALS
 from wgsyncd.stores.own_values import (
-    quarantine_entry,
     record_epoch,
     record_state,
     spool_position,
@@ -78,7 +77,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         standing = connection.query(
             "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
         )
-        known = removals.load(connection, node)
+        known = load_removals(connection, "wgsyncd_removals", REMOVALS, node)
         boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
     marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
     seq, spool, receipt = found[0]
@@ -107,13 +106,3 @@ def reuse_equal(new: _T, old: _T) -> _T:
     100 bytes less for each of 100,000 peers are 10 MB less.
     """
     return old if old == new else new
-
-
-def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:
-    """The node's deltas in quarantine, oldest first."""
-    found = connection.query(
-        "SELECT id, interface, row_id, device, rx, tx, since, until FROM wgsyncd_quarantine WHERE node = %s"
-        " ORDER BY id",
-        (node,),
-    )
-    return tuple(quarantine_entry(*values) for values in found)

@@ -8,6 +8,7 @@ from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
+from wgsyncd.stores.alike import ask_aside
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
@@ -16,7 +17,6 @@ from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import check_schema
-from wgsyncd.stores.mikyun.trouble import MariaDBError
 from wgsyncd.stores.own_values import stored_time
 
 DETAILS = """
@@ -99,9 +99,7 @@ class MariaDBReports:
         return rules(row, now)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        rows = self._connection.side_query(AUDIT, (device, most))
-        if isinstance(rows, MariaDBError):
-            raise rows
+        rows = ask_aside(self._connection, AUDIT, (device, most))
         return [AuditRow(str(at), str(action), str(message)) for at, action, message in rows]
 
     def close(self) -> None:

@@ -11,9 +11,6 @@ import msgspec
 
 from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
-from wgsyncd.errors import ConfigError, ConfigIssue
-
-CREDENTIAL = "db-password"
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -39,18 +36,8 @@ class Database(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
 
     def password(self) -> str:
-        """The password from ``password_file``, else from systemd's credential "db-password", else "".
-
-        ConfigError if the file cannot be read.
-        """
-        path = self.password_file
-        try:
-            password = secret_file.copy_of(Path(CREDENTIAL)) if path is None else secret_file.read(path)
-            return password.decode("utf-8-sig").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = ConfigIssue("mikyun.database.password_file", str(path), f"cannot be read: {why}")
-            raise ConfigError("configuration", [fault]) from None
+        """See :func:`wgsyncd.config.secret_file.password`."""
+        return secret_file.password("mikyun.database.password_file", self.password_file)
 
 
 class Qr(msgspec.Struct, frozen=True):

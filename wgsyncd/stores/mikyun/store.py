@@ -18,6 +18,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.alike import load_quarantine
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.changing import Changer
@@ -30,7 +31,7 @@ from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.later import post_set_aside, resolve_quarantine, still_quarantined
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.probing import PROBE_AT_START, Probe, open_probe
-from wgsyncd.stores.mikyun.reading import load_quarantine, load_state
+from wgsyncd.stores.mikyun.reading import load_state
 from wgsyncd.stores.mikyun.row_text import Schema
 from wgsyncd.stores.mikyun.rows import RowCache
 from wgsyncd.stores.mikyun.set_aside import Aside
@@ -227,7 +228,7 @@ class MariaDBStore:
         return load_usage(self._connection, self._own, devices, calendar, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, self._node)
+        return load_quarantine(self._connection, "wgsyncd_quarantine", self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return still_quarantined(self._writer(), ids)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.records import PeerRecord
-from wgsyncd.core.state import MEMORY, NodeState, Posting, Removal, WriteBatch
+from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict
+from wgsyncd.stores.alike import save_removals
 from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.holding import POSTGRES
+from wgsyncd.stores.nexavpn.holding import POSTGRES, REMOVALS
 from wgsyncd.stores.nexavpn.trail import AuditTrail
 from wgsyncd.stores.own_values import condition_texts
 
@@ -94,7 +95,7 @@ class StateWriter:
             self.post(writes.postings, writes.history)
             self._keep_interfaces(writes)
             self._keep_conditions(writes, calendar.now)
-            self._keep_removals(writes.removals)
+            save_removals(self.connection, "wgsyncd.removals", REMOVALS, self.node, writes.removals)
             for q in writes.quarantined:
                 self.connection.execute(
                     "INSERT INTO wgsyncd.quarantine (node, interface, row_id, device, rx, tx, since, until)"
@@ -179,17 +180,6 @@ class StateWriter:
                    DO UPDATE SET name = excluded.name, reason = excluded.reason, since = excluded.since""",
                 (self.node, *condition_texts(one), now),
             )
-
-    def _keep_removals(self, removals: Sequence[Removal]) -> None:
-        """Add to the guard's memory, and forget what is too old, as :func:`wgsyncd.core.state.remembered` does."""
-        if not removals:
-            return
-        run, now = self.connection.execute, removals[-1].at
-        run("DELETE FROM wgsyncd.removals WHERE node = %s AND uptime < %s", (self.node, now - MEMORY))
-        run("UPDATE wgsyncd.removals SET uptime = %s WHERE node = %s AND uptime > %s", (now, self.node, now))
-        for one in removals:
-            into = "INSERT INTO wgsyncd.removals (node, uptime, removed, demanded, peers, access)"
-            run(f"{into} VALUES (%s, %s, %s, %s, %s, %s)", (self.node, *one))
 
 
 def _is_known(one: PeerRecord, node_state: NodeState) -> bool:

@@ -2,6 +2,7 @@
 
 from wgsyncd.stores.holding import Dialect
 
+REMOVALS = "uptime, removed, demanded, peers, access"
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 POSTGRES = Dialect(
     prefix="wgsyncd.",

@@ -5,12 +5,12 @@ from sys import intern
 from uuid import UUID
 
 from wgsyncd.core.model import DeviceRow, PublicKey
-from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.records import PeerRecord, PeerRecords
-from wgsyncd.core.state import InterfaceCheckpoint, NodeState, Removal
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState
+from wgsyncd.stores.alike import load_removals
 from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.holding import REMOVALS
 from wgsyncd.stores.own_values import (
-    quarantine_entry,
     record_epoch,
     record_state,
     spool_position,
@@ -55,9 +55,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[UUID, DeviceRow]
         standing = connection.query(
             "SELECT type, subject, name, reason FROM wgsyncd.conditions WHERE node = %s", (node,)
         )
-        removed = connection.query(
-            "SELECT uptime, removed, demanded, peers, access FROM wgsyncd.removals WHERE node = %s ORDER BY id", (node,)
-        )
+        removals = load_removals(connection, "wgsyncd.removals", REMOVALS, node)
         boots = connection.query("SELECT boot FROM wgsyncd.boots WHERE node = %s ORDER BY first_seen", (node,))
     revision, spool, receipt = found[0]
     return NodeState(
@@ -67,16 +65,6 @@ def load_state(connection: Connection, node: str, rows: Mapping[UUID, DeviceRow]
         frozenset(stored_condition(*values) for values in standing),
         spool_position(spool, "wgsyncd.node_states", node),
         tuple(boot for (boot,) in boots),
-        tuple(Removal(*values) for values in removed),
+        removals,
         receipt,
     )
-
-
-def load_quarantine(connection: Connection, node: str) -> tuple[QuarantineEntry, ...]:
-    """The node's deltas in quarantine, oldest first."""
-    found = connection.query(
-        "SELECT id, interface, row_id, device, rx, tx, since, until FROM wgsyncd.quarantine WHERE node = %s"
-        " ORDER BY id",
-        (node,),
-    )
-    return tuple(quarantine_entry(*values) for values in found)

@@ -9,7 +9,7 @@ from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
-from wgsyncd.errors import StoreError
+from wgsyncd.stores.alike import ask_aside
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
@@ -105,9 +105,7 @@ class NexaReports:
         return rules(row)
 
     def audit(self, device: str, most: int) -> Sequence[AuditRow]:
-        rows = self._connection.side_query(_AUDIT, (device, self._node, most))
-        if isinstance(rows, StoreError):
-            raise rows
+        rows = ask_aside(self._connection, _AUDIT, (device, self._node, most))
         return [
             AuditRow(at.astimezone(self._zone).strftime("%Y-%m-%d %H:%M:%S"), event.partition(".")[2], message)
             for at, event, message in rows

@@ -13,9 +13,7 @@ from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
 from wgsyncd.core.network import Network, as_networks
 from wgsyncd.core.policies.model import PolicySettings
-from wgsyncd.errors import ConfigError, ConfigIssue
 
-CREDENTIAL = "db-password"
 INACTIVE = ("pending", "disabled", "blocked", "revoked", "expired", "deleted")
 KEY_ID = "[a-z0-9-]{1,32}"
 
@@ -46,18 +44,8 @@ class Database(msgspec.Struct, frozen=True):
         )
 
     def password(self) -> str:
-        """The password from ``password_file``, else from systemd's credential "db-password", else "".
-
-        ConfigError if the file cannot be read.
-        """
-        path = self.password_file
-        try:
-            password = secret_file.copy_of(Path(CREDENTIAL)) if path is None else secret_file.read(path)
-            return password.decode("utf-8-sig").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            fault = ConfigIssue("nexavpn.database.password_file", str(path), f"cannot be read: {why}")
-            raise ConfigError("configuration", [fault]) from None
+        """See :func:`wgsyncd.config.secret_file.password`."""
+        return secret_file.password("nexavpn.database.password_file", self.password_file)
 
 
 class Devices(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.stores.alike import load_quarantine
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.nexavpn import usage
@@ -29,7 +30,7 @@ from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.listening import Listener
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
-from wgsyncd.stores.nexavpn.reading import load_quarantine, load_state
+from wgsyncd.stores.nexavpn.reading import load_state
 from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
 from wgsyncd.stores.nexavpn.schema import check_schema
 from wgsyncd.stores.nexavpn.settings import nexavpn
@@ -235,7 +236,7 @@ class NexaStore:
         return usage.device_usage(self._connection, self._node, devices, calendar)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, self._node)
+        return load_quarantine(self._connection, "wgsyncd.quarantine", self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return usage.still_quarantined(self._connection, self._node, ids)

@@ -1,19 +1,18 @@
 """Reads the sums and figures of devices, deletes old rows, and resolves the quarantine."""
 
 from collections.abc import Collection, Iterator, Sequence
-from datetime import date, timedelta
 from uuid import UUID
 
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.inspect.answers import HOURS, DeviceUsage
-from wgsyncd.core.inspect.verify import Check, Day, DaySums, DeviceTotals, StoredFigure, VerifyRanges
+from wgsyncd.core.inspect.answers import DeviceUsage
+from wgsyncd.core.inspect.verify import Check, DaySums, DeviceTotals, StoredFigure, VerifyRanges
 from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
 from wgsyncd.core.state import Posting
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
 from wgsyncd.errors import StoreError, UserError
+from wgsyncd.stores.alike import ask_aside, hourly, range_of
 from wgsyncd.stores.nexavpn.books import StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection, Values
-from wgsyncd.stores.nexavpn.login import Row
 from wgsyncd.stores.own_values import stored_time
 
 _PURGED = 10_000  # rows in one DELETE
@@ -37,7 +36,7 @@ def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Ite
             connection, node, "buckets", "start", [one for day in scope.days for one in (day.inner, day.outer)]
         )
         everything: Range = ("0001-01-01", "9999-01-01")
-        days = _sums(connection, node, "days", "day", [everything, *map(_row_of, scope.days)])
+        days = _sums(connection, node, "days", "day", [everything, *map(range_of, scope.days)])
         for device, rx, tx, seen in connection.query(_TOTALS, (node,)):
             of_buckets, of_days = buckets.get(device, {}), days.get(device, {})
             figures = [
@@ -48,13 +47,9 @@ def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Ite
                 figures.append(StoredFigure(Check.LOW, f"{name} in total", total, "its days", (least,)))
             yield DeviceTotals(device, str(device), tuple(figures), tuple(
                 DaySums(day, of_buckets.get(day.inner, NO_BYTES), of_buckets.get(day.outer, NO_BYTES),
-                        of_days.get(_row_of(day), NO_BYTES))
+                        of_days.get(range_of(day), NO_BYTES))
                 for day in scope.days
             ))  # fmt: skip
-
-
-def _row_of(day: Day) -> Range:
-    return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
 
 def _sums(connection: Connection, node: str, table: str, time: str, ranges: Sequence[Range]) -> Sums:
@@ -85,22 +80,12 @@ def device_usage(connection: Connection, node: str, devices: Collection[str], ca
         sql = f"""SELECT o.device_id, coalesce(sum(h.rx), 0), coalesce(sum(h.tx), 0) FROM ({_OWN}) o
                   LEFT JOIN wgsyncd.{table} h ON h.node = %s AND h.device = o.device_id
                                               AND h.{time} >= %s AND h.{time} < %s GROUP BY 1"""  # noqa: S608
-        for device, rx, tx in _ask(connection, sql, (node, first, beyond)):
+        for device, rx, tx in ask_aside(connection, sql, (node, first, beyond)):
             figures.setdefault(device, {})[label] = Counters(int(rx), int(tx))
     sql = """SELECT device, start, rx + tx FROM wgsyncd.buckets
              WHERE node = %s AND device::text = ANY(%s) AND start BETWEEN %s AND %s"""
-    hours: dict[str, list[int]] = {}
-    for device, at, moved in _ask(connection, sql, (node, list(devices), calendar.rolling_start, int(calendar.now))):
-        hour = max(0, HOURS - 1 - (calendar.bucket - at) // 3600)
-        hours.setdefault(str(device), [0] * HOURS)[hour] += int(moved)
-    return DeviceUsage(figures, hours)
-
-
-def _ask(connection: Connection, sql: str, values: Values) -> Sequence[Row]:
-    found = connection.side_query(sql, values)
-    if isinstance(found, StoreError):
-        raise found
-    return found
+    moved = ask_aside(connection, sql, (node, list(devices), calendar.rolling_start, int(calendar.now)))
+    return DeviceUsage(figures, hourly(moved, calendar))
 
 
 def purge(connection: Connection, node: str, calendar: UsageCalendar, keep_days: int) -> None:
