@@ -3,8 +3,6 @@
 Every command imports this module, and `run` installs its signal handlers after that. So it imports nothing slow.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from pathlib import Path
@@ -77,7 +75,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def host(text: str) -> Network:
+def host(text: str) -> "Network":
     """The type of an option that takes one address. Policies have no ports, so an address with a port is refused."""
     from wgsyncd.core.network import parse_host
 

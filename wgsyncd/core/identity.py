@@ -5,8 +5,6 @@ machine, a network namespace in it, and a boot. The holder writes a heartbeat ev
 gives the ages of heartbeats, so the clocks of two machines need not agree.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -28,7 +26,7 @@ class Identity:
     host: str = ""  # the host name, for people
     folder: str = ""  # a digest of the state directory, which the daemon has locked. "": any
 
-    def is_beside(self, other: Identity) -> bool:
+    def is_beside(self, other: "Identity") -> bool:
         """Whether both places have the same interfaces: the same boot and network namespace."""
         return self.boot == other.boot and self.namespace in ("", other.namespace)
 

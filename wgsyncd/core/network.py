@@ -1,7 +1,5 @@
 """Networks and hosts: allowed IPs as wgsyncd stores, compares and parses them."""
 
-from __future__ import annotations
-
 import ipaddress
 from collections.abc import Iterable
 from typing import Self
@@ -41,7 +39,7 @@ class Network(bytes):
             return "%d.%d.%d.%d/%d" % (*self,)  # noqa: UP031 - this takes a tenth of the time of ipaddress
         return f"{self.address}/{self.prefixlen}"
 
-    def covers(self, other: Network) -> bool:
+    def covers(self, other: "Network") -> bool:
         """Whether this network contains every address of ``other``. No network covers one of the other IP version."""
         if len(self) != len(other) or self.prefixlen > other.prefixlen:
             return False

@@ -5,8 +5,6 @@ Audit rows about peers are the difference between the records and the next dump.
 database neither loses such a row nor writes it twice.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -67,7 +65,7 @@ class PeerRecord:
         """The interface and the key of the peer."""
         return self.interface, self.public_key
 
-    def same_identity(self, old: PeerRecord) -> bool:
+    def same_identity(self, old: "PeerRecord") -> bool:
         """Whether ``old`` differs from this record at most in epoch, state, counters, handshake and sample time."""
         return (
             self.config_digest == old.config_digest
@@ -182,7 +180,7 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
             if new is not None:
                 self._by_interface[new] = {key: replace(one, interface=new) for key, one in some[old].items()}
 
-    def copy(self) -> PeerRecords:
+    def copy(self) -> "PeerRecords":
         """A new mapping with the same records."""
         other = PeerRecords()
         other._by_interface = {name: dict(some) for name, some in self._by_interface.items()}

@@ -4,8 +4,6 @@ The page is made of the same documents. It has no script, and its one style shee
 ElementTree, which escapes it. So a name with markup in it stays a name. `metrics.page` turns the page on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element

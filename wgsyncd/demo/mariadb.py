@@ -4,8 +4,6 @@ It does not touch an installed server. All SQL goes through the `mariadb` comman
 code with the daemon's driver.
 """
 
-from __future__ import annotations
-
 import getpass
 import re
 import secrets
@@ -58,7 +56,7 @@ class PrivateServer:
                          *_SETTINGS, *options)  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> PrivateServer:
+    def __enter__(self) -> "PrivateServer":
         try:
             self.install()
             self.start()

@@ -4,8 +4,6 @@ It does not touch an installed server. All SQL goes through the `psql` command, 
 with the daemon's driver. PostgreSQL refuses to run as root, so its user is postgres, as with Debian's packages.
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import shutil
@@ -45,7 +43,7 @@ class PrivatePostgres:
         self._data = self.directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> PrivatePostgres:
+    def __enter__(self) -> "PrivatePostgres":
         try:
             options = ("--auth=peer", "--no-sync", "--locale=C.UTF-8", "--encoding=UTF8", "--pgdata", str(self._data))
             processes.run([*_AS_ADMIN, _program("initdb"), *options], timeout=PATIENCE)

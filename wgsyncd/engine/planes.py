@@ -1,7 +1,5 @@
 """Runs the planes beside the WireGuard peers: all plan from one snapshot and apply in phases."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -86,7 +84,7 @@ class Planes:
             if isinstance(plane, Previewing):
                 yield from plane.verify(snapshot, decision)
 
-    def cycle(self, snapshot: Snapshot, decision: Decision) -> Cycle:
+    def cycle(self, snapshot: Snapshot, decision: Decision) -> "Cycle":
         """Let every plane read its data plane and plan. No plane changes anything yet."""
         return Cycle(self._planes, snapshot, decision, self._attempt)
 

@@ -7,8 +7,6 @@ and by handshakes, which the agent looks at in every cycle. A digest may miss a 
 tenth reconcile plans all the same.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,7 +28,7 @@ class Rest(NamedTuple):
     loads: int  # how often the node state was read. One that is read again needs a plan
     left: int  # reconciles that may rest until the next one plans
 
-    def go_on(self, digest: object, actual: Actual) -> Rest | None:
+    def go_on(self, digest: object, actual: Actual) -> "Rest | None":
         """The rest after one more reconcile, with the present digest and peers. None: something changed, so plan."""
         last = self.decision.actual
         if digest != self.digest or self.left <= 0 or actual.keys() != last.keys():

@@ -1,7 +1,5 @@
 """The spooler keeps samples that the store does not take, in memory and in the spool's file."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import NamedTuple
@@ -27,7 +25,7 @@ class Samples(NamedTuple):
     now: float  # UNIX seconds
     monotonic: float  # seconds
 
-    def without(self, peers: Set[PeerId]) -> Samples:
+    def without(self, peers: Set[PeerId]) -> "Samples":
         """The same samples without these peers."""
         if not peers:
             return self

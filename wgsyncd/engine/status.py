@@ -5,8 +5,6 @@ tuple, a new dict) and never changed in place. So a reader sees an old value or 
 are UNIX seconds, durations are seconds, and 0.0 means never.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,7 +119,7 @@ class DaemonStatus:
     withheld: int = 0  # changes that wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
     rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
-    dumps: LastDumps | None = None  # the last ones
+    dumps: "LastDumps | None" = None  # the last ones
     history: Mapping[str, tuple[Quarter, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
     held: tuple[PlannedChange, ...] = ()  # the first removals that wait, for the page
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end

@@ -7,8 +7,6 @@ A new control plane is a folder beside mikyun/ and a line in :data:`CONTROL_PLAN
 function ``register_init``. Only that folder imports its database driver.
 """
 
-from __future__ import annotations
-
 import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -24,12 +22,12 @@ if TYPE_CHECKING:
 CONTROL_PLANES = {"mikyun": "wgsyncd.stores.mikyun", "nexavpn": "wgsyncd.stores.nexavpn"}
 
 
-def settings_type(control_plane: str) -> type[StoreSettings]:
+def settings_type(control_plane: str) -> "type[StoreSettings]":
     """The type of a control plane's own settings."""
     return cast("type[StoreSettings]", import_module(f"{CONTROL_PLANES[control_plane]}.settings").SETTINGS)
 
 
-def open_store(settings: Settings) -> Backend:
+def open_store(settings: "Settings") -> "Backend":
     """The store of the configured control plane. It connects when it is first asked."""
     try:
         module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")

@@ -15,8 +15,6 @@ Nobody can read kernel and store at the same instant. So a discrepancy between t
 it with the same evidence (:attr:`Discrepancy.key`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -107,7 +105,7 @@ class VerifyRanges:
     days: tuple[Day, ...]
     latest: int  # UNIX seconds: a handshake cannot be later
 
-    def after(self, begun: float) -> VerifyRanges:
+    def after(self, begun: float) -> "VerifyRanges":
         """These ranges without the days that began before ``begun`` (UNIX seconds), when a node state was created.
 
         The opening balances of that time are in one bucket and in one day, which need not agree.

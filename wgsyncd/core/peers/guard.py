@@ -5,8 +5,6 @@ plan. In no window more peers go than :meth:`RemovalLimits.max_removals` says. O
 themselves may exceed it: at most :attr:`RemovalLimits.small_node` in ten minutes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -39,7 +37,7 @@ class RemovalLimits:
         most = max(1, int(max(0.5, self.max_share) * peers))
         return min(max(self.always_allowed, self.max_share * peers), most)
 
-    def balance(self, removals: int, past: Sequence[Removal], now: float, live: int) -> Balance:
+    def balance(self, removals: int, past: Sequence[Removal], now: float, live: int) -> "Balance":
         """The window with the fewest removals left, if ``removals`` of the ``live`` peers go after the ``past`` ones.
 
         ``now``: seconds since the boot, as the times of ``past``. A time that is still to come counts as now.

@@ -8,8 +8,6 @@ that one plans nothing. Three rules ensure this:
 - No two changes of a plan ask for the same address on the same interface.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -45,7 +43,7 @@ class Plan:
         """The changes of one kind, in the order of the plan."""
         return tuple(c for c in self.changes if c.kind is kind)
 
-    def withhold(self, which: Callable[[Change], bool]) -> Plan:
+    def withhold(self, which: Callable[[Change], bool]) -> "Plan":
         """This plan with the changes that ``which`` selects, and all changes that depend on them, held back.
 
         A dependent change would take an address from a peer that stays, or put a key on a second interface. It could

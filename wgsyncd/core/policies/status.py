@@ -1,7 +1,5 @@
 """What the packet filter has done since the start, for metrics and status."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -15,13 +13,13 @@ class Traffic:
     packets: int = 0
     bytes: int = 0
 
-    def since(self, before: Traffic) -> Traffic:
+    def since(self, before: "Traffic") -> "Traffic":
         """What came after ``before``. A counter that fell was made again, and began at zero."""
         if self.packets < before.packets or self.bytes < before.bytes:
             return self
         return Traffic(self.packets - before.packets, self.bytes - before.bytes)
 
-    def plus(self, other: Traffic) -> Traffic:
+    def plus(self, other: "Traffic") -> "Traffic":
         """The sum of both."""
         return Traffic(self.packets + other.packets, self.bytes + other.bytes)
 

@@ -1,7 +1,5 @@
 """The calendar: buckets, the rolling window, days and months, and how bytes are shared out over them."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -90,7 +88,7 @@ class UsageCalendar:
             if at < until - BOUNDARY_GRACE:
                 yield at
 
-    def parts(self, since: float, until: float | None = None) -> tuple[SpanPart, ...]:
+    def parts(self, since: float, until: float | None = None) -> "tuple[SpanPart, ...]":
         """The parts of the span between two instants (UNIX seconds), cut at buckets and days.
 
         ``until`` None means now. A part that is older than the rolling window has no bucket. A boundary in the last

@@ -3,8 +3,6 @@
 `init-db`, `doctor`, `check-config --database` and the start of the daemon all ask here.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 import time
@@ -36,7 +34,7 @@ _MUCH = 10**13  # bytes that a device may well move. Columns that follow from th
 _NO_COLUMN, _NO_DEFAULT, _GONE = 1054, 1364, frozenset((1045, 1356, 1449))
 
 
-def open_probe(connection: Connection, language: str, seconds: float = 60.0) -> Probe:
+def open_probe(connection: Connection, language: str, seconds: float = 60.0) -> "Probe":
     """The probe of a database, with the present shape of its tables. ``seconds``: that all its questions may take."""
     until = time.monotonic() + seconds
     return Probe(connection, read_shape(connection), str(connection.query("SELECT DATABASE()")[0][0]), language, until)

@@ -1,7 +1,5 @@
 """The settings of the control plane "mikyun", in the configuration's table [mikyun]."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +28,7 @@ class Database(msgspec.Struct, frozen=True):
         """Whether the server is on this machine."""
         return self.socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
 
-    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "Database":
         """The same database with an administrator's account."""
         where = socket or self.socket
         return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)

@@ -1,7 +1,5 @@
 """The settings of the control plane "nexavpn", in the configuration's table [nexavpn]."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,7 +34,7 @@ class Database(msgspec.Struct, frozen=True):
         """The servers, for messages."""
         return ", ".join(one if is_socket(one) else f"{one}:{self.port}" for one in self.hosts)
 
-    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> Database:
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "Database":
         """The same database with an administrator's account."""
         hosts = (socket,) if socket else self.hosts
         return msgspec.structs.replace(
