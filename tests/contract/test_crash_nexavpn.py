@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.test_crash_sweep import KINDS, settled
 from tests.fakes import Crash
 from tests.nexavpn_sides import NexavpnTables
 from tests.nexavpnnode import NexavpnNode
@@ -20,8 +21,6 @@ from tests.postgres import PrivatePostgres
 from tests.samples import address, key, psk, text
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.nexavpn.connection import Connection
-
-KINDS = ["dies before", "cut before", "cut after"]
 
 
 class Line:
@@ -111,15 +110,7 @@ def test_each_statement_may_be_the_last(stage: Stage, monkeypatch: pytest.Monkey
         with suppress(StoreError, Crash):
             node.agent.reconcile()
         is_over, line.left = line.left > 0, 0
-        node.start()
-        node.cycle()
-        node.cycle()
-        assert node.outcome() == reference, (kind, number)
-        assert node.posted == node.true, (kind, number)
-        before = node.written
-        node.cycle()
-        node.account()
-        assert node.written == before, (kind, number)
+        settled(node, reference, (kind, number))
         if is_over:
             break
     assert number > 25, "that many it has"

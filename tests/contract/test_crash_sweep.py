@@ -17,6 +17,7 @@ import pytest
 
 from tests.engine.test_crashes import prepared
 from tests.fakes import Crash
+from tests.nexavpnnode import NexavpnNode
 from tests.realnode import RealNode
 from tests.store_sides import RealMikyunTables
 from tests.tables import COUNTS
@@ -79,7 +80,7 @@ def stage(mariadbd: PrivateServer, tmp_path: Path) -> Iterator[Stage]:
         yield Stage(mariadbd, stack, tmp_path)
 
 
-def settled(node: RealNode, reference: dict[str, Any], what: object) -> None:
+def settled(node: RealNode | NexavpnNode, reference: dict[str, Any], what: object) -> None:
     node.start()
     node.cycle()
     node.cycle()

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.nspawn import Booted
+from tests.postgres import PrivatePostgres
 from tests.real.bench import Bench, Ear
 from tests.real.installed import NEEDED, Node, as_later, build
 from wgsyncd.demo.mariadb import ACCOUNT, DATABASE, PrivateServer
@@ -39,6 +40,13 @@ def ear(tmp_path_factory: pytest.TempPathFactory) -> Ear:
 def mariadbd() -> Iterator[PrivateServer]:
     """Yields the MariaDB server of this run."""
     with PrivateServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PrivatePostgres]:
+    """Yields the PostgreSQL server of one file of tests."""
+    with PrivatePostgres() as server:
         yield server
 
 

@@ -115,12 +115,6 @@ class Office:
         return str(self.tables.id(number)) in (self.ruleset() or "")
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres() as server:
-        yield server
-
-
 @pytest.fixture
 def office(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Office]:
     with opened(postgres, ear, tmp_path) as bench:

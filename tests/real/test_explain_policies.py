@@ -16,12 +16,6 @@ from tests.real.running import Ear, wait
 from tests.samples import text as key_text
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres() as server:
-        yield server
-
-
 @pytest.fixture
 def bench(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Bench]:
     """A node with device 5 of alice, who is an engineer. The daemon does not run yet."""

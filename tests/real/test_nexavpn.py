@@ -16,12 +16,6 @@ from wgsyncd.core.model import Counters
 MIB = 1 << 20
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PrivatePostgres]:
-    with PrivatePostgres() as server:
-        yield server
-
-
 @pytest.fixture
 def bench(postgres: PrivatePostgres, ear: Ear, tmp_path: Path) -> Iterator[Bench]:
     with opened(postgres, ear, tmp_path) as made:
