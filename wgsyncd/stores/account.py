@@ -1,4 +1,4 @@
-"""Knows the account of a command: the options that name the admin's, and root's login at a unix socket."""
+"""The database account of a command: the options that name it, and the login of root at a socket."""
 
 import argparse
 import contextlib
