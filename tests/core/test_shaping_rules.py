@@ -8,12 +8,12 @@ from tests.core.test_shaping_plan import EXEMPT, MBIT, device, reach, shape_of, 
 from tests.tcmodel import TcModel
 from wgsyncd.core.model import Counters
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.shaping.limits import beyond_limit
 from wgsyncd.core.shaping.plan import make_plan
 from wgsyncd.core.shaping.profiles import Counted, Direction, Profile, ShapingPolicy, Terms, choose
 from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, ShapingPlan
 from wgsyncd.core.shaping.tree import MAJOR, MAX_MINOR, Hook, Port, Root, Tree, device_class, leaf, top_class
 from wgsyncd.core.shaping.wanted import ShapedDevice
+from wgsyncd.stores.mikyun.limits import beyond_limit
 
 DOWN, UP = Direction.DOWN, Direction.UP
 POLICY = ShapingPolicy(

@@ -16,7 +16,8 @@ from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, output, wiring
 from wgsyncd.cli.output import Line
-from wgsyncd.cli.table import Column, fit, short_age, short_bytes, spark
+from wgsyncd.cli.table import Column, fit, short_bytes, spark
+from wgsyncd.core.words import short_age
 
 LONG = "0001-DEV-" + "x" * 50
 COMMANDS = {

@@ -14,7 +14,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
 import msgspec
@@ -128,13 +127,6 @@ def _fold(line: Text, width: int) -> list[Text]:
 def short_time(at: str | None) -> str:
     """A time of a report for people, without its offset."""
     return at[:19].replace("T", " ") if at else "never"
-
-
-def seconds_between(early: str | None, late: str) -> int | None:
-    """Seconds between two times of a report. None if the first one never was."""
-    if early is None:
-        return None
-    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
 
 
 def ago(seconds: int | None) -> str:

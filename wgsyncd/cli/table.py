@@ -90,13 +90,3 @@ def short_bytes(number: float | None) -> str:
     at = next((at for at in range(len(units)) if size < 999.5 * 1024 ** (at + 1)), len(units) - 1)
     size /= 1024 ** (at + 1)
     return f"{size:.{2 if size < 9.995 else 1 if size < 99.95 else 0}f} {units[at]}"
-
-
-def short_age(seconds: int | None) -> str:
-    """An age in its largest unit: ``12 s``, ``3 min``, ``5 h``, ``2 d``. ``never`` for None."""
-    if seconds is None:
-        return "never"
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"

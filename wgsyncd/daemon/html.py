@@ -1,10 +1,10 @@
 """Parts of the page: elements with escaped text, tables, and the chart of an interface."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
+from wgsyncd.core.words import short_age
 from wgsyncd.engine.status import QUARTER, QUARTERS, Quarter
 from wgsyncd.redact import escape_control
 
@@ -47,17 +47,7 @@ def rate(amount: float | None) -> str:
 
 def ago(seconds: int | None) -> str:
     """How long ago something was, in its largest unit."""
-    if seconds is None:
-        return "never"
-    size, unit = next((one for one in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= one[0]), (1, "s"))
-    return f"{seconds // size} {unit} ago"
-
-
-def seconds_between(early: str | None, late: str) -> int | None:
-    """Seconds between two times of a report. None if the first one never was."""
-    if early is None:
-        return None
-    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
+    return short_age(seconds) if seconds is None else f"{short_age(seconds)} ago"
 
 
 def chart(about: str, quarters: Sequence[Quarter], now: float) -> Element:

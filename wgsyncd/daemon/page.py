@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.words import counted
+from wgsyncd.core.words import counted, seconds_between
 from wgsyncd.daemon.choice import EACH, Choice
-from wgsyncd.daemon.html import ago, cell, chart, rate, seconds_between, table, tag, time
+from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag, time
 from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter

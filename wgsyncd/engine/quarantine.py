@@ -3,14 +3,14 @@
 A delta is quarantined if it is larger than its link can carry.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from operator import attrgetter
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters
-from wgsyncd.core.quarantine import QuarantineEntry
-from wgsyncd.core.state import Posting
+from wgsyncd.core.quarantine import QuarantinedDelta, QuarantineEntry
+from wgsyncd.core.state import Posting, merge_postings
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.core.usage.released import post_released
 from wgsyncd.errors import InDoubt, UserError
 from wgsyncd.ports import Store
 
@@ -25,7 +25,7 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     for one in held:
         if one.delta.row_id is None:
             raise UserError(f"{one.id} is of a peer that was no device's, so nothing is done: it can only be dropped")
-    postings = post_released((one.delta for one in held), frame)
+    postings = _postings((one.delta for one in held), frame)
     _resolve(store, ids, postings, _events(AuditAction.QUARANTINE_RELEASED, held), frame)
     now = calendar()
     if (
@@ -43,6 +43,16 @@ def drop(store: Store, ids: Collection[int], calendar: Callable[[], UsageCalenda
     frame, held = calendar(), _find(store, ids)
     _resolve(store, ids, (), _events(AuditAction.QUARANTINE_DROPPED, held), frame)
     return held
+
+
+def _postings(held: Iterable[QuarantinedDelta], calendar: UsageCalendar) -> tuple[Posting, ...]:
+    """Each delta is shared out over the buckets and days of its own span. A delta without a row is left out."""
+    some = [
+        Posting(one.row_id, one.device, calendar.allocate(Counters(one.rx, one.tx), one.since, one.until))
+        for one in held
+        if one.row_id is not None
+    ]
+    return merge_postings(sorted(some, key=attrgetter("row_id")))
 
 
 def _find(store: Store, ids: Collection[int]) -> tuple[QuarantineEntry, ...]:

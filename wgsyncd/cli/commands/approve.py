@@ -15,7 +15,6 @@ from wgsyncd.daemon.admin_report import ApproveReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     options.add_json(parser)
     parser.add_argument("plan_id", metavar="ID", help="the plan's id, which `wgsyncd plan` prints")

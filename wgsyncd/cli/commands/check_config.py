@@ -26,7 +26,6 @@ class CheckConfigReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     parser.add_argument("--database", action="store_true", help="also enter the database, and check its tables")
     options.add_json(parser)

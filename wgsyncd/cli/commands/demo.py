@@ -18,7 +18,6 @@ from wgsyncd.engine.devices_report import Selection
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.add_argument(
         "--control-plane",
         choices=tuple(demo.DEMOS),

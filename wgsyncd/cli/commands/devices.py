@@ -28,7 +28,6 @@ AROUND = 5  # lines of a screen besides its devices: title, heads, and what is n
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     parser.add_argument("text", nargs="?", default="", metavar="TEXT",
                         help="only devices with this text in a name, owner, status, address or interface")  # fmt: skip

@@ -38,7 +38,6 @@ class DoctorReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     options.add_json(parser)
     parser.add_argument("-v", "--verbose", action="store_true", help="also list the checks that are ok")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.explain_access import PolicyReport, policy_lines, policy_report
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
-from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
+from wgsyncd.cli.output import Line, Parts, ago, short_time
 from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
@@ -29,6 +29,7 @@ from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
 from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
+from wgsyncd.core.words import seconds_between
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report, with_traffic
 from wgsyncd.engine.inspector import Preview
@@ -40,7 +41,6 @@ MOST = 10  # audit rows
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     parser.add_argument("device", metavar="DEVICE",
                         help="a device id, a device's name, a row's id, a tunnel address or a public key")  # fmt: skip

@@ -10,7 +10,6 @@ from wgsyncd.config import load
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     wiring.register_init(parser)
 

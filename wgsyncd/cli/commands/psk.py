@@ -27,7 +27,6 @@ class PskReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     parser.set_defaults(fail=parser.error)
     parser.add_argument("action", choices=("seal", "check"), help="seal prints an envelope, check opens one")
     parser.add_argument("--row", type=_row, required=True, metavar="UUID", help="the id of the row in wireguard_peers")

@@ -41,7 +41,6 @@ class QuarantineReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     parser.set_defaults(fail=parser.error)
     parser.add_argument(

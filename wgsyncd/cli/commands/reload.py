@@ -14,7 +14,6 @@ from wgsyncd.daemon.admin_report import ReloadReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_timeout(parser)
     options.add_json(parser)
 

@@ -13,7 +13,6 @@ STOP_WITHIN = 7.0  # seconds for the last accounting: 10 are promised, and the u
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
 
 

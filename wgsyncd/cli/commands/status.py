@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands import devices, plan
-from wgsyncd.cli.output import Line, Parts, ago, seconds_between, short_time
+from wgsyncd.cli.output import Line, Parts, ago, short_time
 from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.words import counted
+from wgsyncd.core.words import counted, seconds_between
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.status import DaemonStatus
@@ -38,7 +38,6 @@ _SIGNS = {"add": "+", "remove": "-", "update": "~"}
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     options.add_watch(parser)
     options.add_json(parser)

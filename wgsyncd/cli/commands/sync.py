@@ -10,7 +10,6 @@ from wgsyncd.daemon.admin_report import SyncReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_timeout(parser)
     options.add_json(parser)
     parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids (default: all)")

@@ -40,7 +40,6 @@ class TakeoverReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     options.add_json(parser)
     parser.add_argument("--yes", action="store_true", help="take the node over without a question")

@@ -57,7 +57,6 @@ _GONE = "(gone)"  # stands for the owner of a device without a row
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     parser.set_defaults(fail=parser.error)
     parser.add_argument(

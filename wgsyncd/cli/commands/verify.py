@@ -41,7 +41,6 @@ class VerifyReport(Struct, frozen=True, kw_only=True):
 
 
 def register(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
     options.add_config(parser)
     options.add_json(parser)
 

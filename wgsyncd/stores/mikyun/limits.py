@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import DeviceId, DeviceRow, Status
 from wgsyncd.core.reasons import Reason, RejectionFacts
-from wgsyncd.core.shaping.limits import beyond_limit
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME, Schema
@@ -37,6 +36,18 @@ class _Claim(NamedTuple):
 
     id: DeviceId
     device: str
+
+
+def beyond_limit(limit: int | None, wanting: Iterable[DeviceId], live: Collection[DeviceId]) -> tuple[DeviceId, ...]:
+    """The rows of one contract that are beyond its limit. None or a limit below zero: there is no limit.
+
+    ``wanting``: the rows that want a peer, on all nodes. ``live``: those that have one. A live row keeps its place, and
+    then the lowest ids have the places that are left.
+    """
+    if limit is None or limit < 0:
+        return ()
+    ranked = sorted(wanting, key=lambda row_id: (row_id not in live, row_id))
+    return tuple(ranked[limit:])
 
 
 def load_over_limit(
