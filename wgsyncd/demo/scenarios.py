@@ -71,14 +71,6 @@ def _qr_ends(env: Environment) -> Check[Row]:
     return check
 
 
-def _daemon_is_killed(env: Environment) -> Check[Row]:
-    return env.kill_daemon(env.probe(SCANS))
-
-
-def _database_dies(env: Environment) -> Check[Row]:
-    return env.kill_database(env.probe(SCANS))
-
-
 def _foreign_peer(env: Environment) -> Check[Row]:
     key = new_keys().public
     env.node.finish("adopt", "--accept")  # as an admin does after the first start
@@ -177,13 +169,14 @@ def _daemon_stops(env: Environment) -> Check[Row]:
     return check
 
 
+_EXACT = "each byte is accounted once, no peer touched"
 SCENARIOS: tuple[Scenario[Environment], ...] = (
     Scenario("the daemon starts", "each row that wants a peer has one", _daemon_starts),
     Scenario("a customer scans a QR code", "the first handshake activates the device", _scanned),
     Scenario("known bytes up and down", "the columns say what the kernel counts", _known_bytes),
     Scenario("a QR code ends unscanned", "the row is expired, its peer is gone", _qr_ends),
-    Scenario("kill -9 amid traffic", "each byte is accounted once, no peer touched", _daemon_is_killed),
-    Scenario("the database dies amid it", "each byte is accounted once, no peer touched", _database_dies),
+    Scenario("kill -9 amid traffic", _EXACT, lambda env: env.kill_daemon(env.probe(SCANS))),
+    Scenario("the database dies amid it", _EXACT, lambda env: env.kill_database(env.probe(SCANS))),
     Scenario("somebody adds a peer by hand", "it is removed, the always_keep peer stays", _foreign_peer),
     Scenario("a key becomes unreadable", "its peer stays, other rows are served", _unreadable_key),
     Scenario("a device gets a new key", "the totals go on from the old key's", _rekeyed),

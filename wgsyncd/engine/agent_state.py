@@ -31,9 +31,7 @@ class AgentState:
     # The planner.
     pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded
     first_handshakes: dict[PublicKey, int] = field(default_factory=dict)  # by key: the earliest seen, UNIX ns
-    issues_read_at: dict[IssueId, float] = field(
-        default_factory=dict
-    )  # of a date in the future: when it was read first
+    issues_read_at: dict[IssueId, float] = field(default_factory=dict)  # of a future date: when it was read first
     rows_loaded: bool = False  # all rows were read once
 
     # The holder: this process has claimed the node.

@@ -28,9 +28,8 @@ def release(store: Store, ids: Collection[int], calendar: Callable[[], UsageCale
     postings = _postings((one.delta for one in held), frame)
     _resolve(store, ids, postings, _events(AuditAction.QUARANTINE_RELEASED, held), frame)
     now = calendar()
-    if (
-        now.version != frame.version
-    ):  # A boundary passed. The daemon may have refreshed the columns before these bytes came into the old window.
+    if now.version != frame.version:
+        # A boundary passed. The daemon may have refreshed the columns before these bytes came into the old window.
         store.refresh(now)
     return held
 

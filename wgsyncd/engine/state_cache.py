@@ -43,9 +43,7 @@ class StateCache:
 
     def __init__(self, store: Store, status: DaemonStatus, state: AgentState, holding: Holding) -> None:
         self._store, self._status, self._state, self._holding = store, status, state, holding
-        self.recall: Callable[[str], object] = lambda _: (
-            None
-        )  # called with the spool's position after a node state went back
+        self.recall: Callable[[str], object] = lambda _: None  # called with the position after a state went back
         self._refused: int | None = None  # the revision that the store did not have at the last commit
         self._is_claimed_anew = False
         self._node_state: NodeState | None = None  # A reload may bring another store, so each agent reads it again.

@@ -10,16 +10,7 @@ change in between wins.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wgsyncd.core.model import (
-    Change,
-    ChangeKind,
-    DeviceId,
-    DeviceRow,
-    InterfaceState,
-    PublicKey,
-    Status,
-    Transition,
-)
+from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, InterfaceState, PublicKey, Status, Transition
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Inactive, InactiveReason, TransitionKind
 
 ISSUE_SKEW = 180  # seconds by which a handshake may be before the date of issue: clocks differ

@@ -190,9 +190,8 @@ class _OutcomeBuilder:
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
         if paired:
-            self.arrived.sort(
-                key=lambda record: _device_of(record) in paired
-            )  # matched ones last: the last batch has them
+            # Matched ones come last, because the last batch has them.
+            self.arrived.sort(key=lambda record: _device_of(record) in paired)
         alone = sum(1 for record in self.arrived if _device_of(record) not in paired)
         while alone > MAX_PER_BATCH:
             part, self.arrived[:MAX_PER_BATCH] = self.arrived[:MAX_PER_BATCH], ()

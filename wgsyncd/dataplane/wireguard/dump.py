@@ -11,15 +11,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network
-from wgsyncd.dataplane.netlink import (
-    ATTR,
-    GENLMSGHDR,
-    NLA_F_NESTED,
-    U16,
-    U32,
-    attributes,
-    number,
-)
+from wgsyncd.dataplane.netlink import ATTR, GENLMSGHDR, NLA_F_NESTED, U16, U32, attributes, number
 from wgsyncd.dataplane.wireguard.codec import (
     DEVICE_IFINDEX,
     DEVICE_LISTEN_PORT,

@@ -11,15 +11,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wgsyncd.core.model import (
-    NO_PRESHARED_KEY,
-    Change,
-    InterfaceState,
-    PeerConfig,
-    PublicKey,
-    decode_key,
-    encode_key,
-)
+from wgsyncd.core.model import NO_PRESHARED_KEY, Change, InterfaceState, PeerConfig, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.refusals import errno_name
 from wgsyncd.errors import UserError

@@ -116,6 +116,5 @@ class MariaDBReports:
         rx, tx = ("tx", "rx") if self.perspective is Perspective.DEVICE else ("rx", "tx")
         sql = f"SELECT {key}, SUM({rx}), SUM({tx}) FROM {everything(history)} WHERE at {beyond} %s{among} GROUP BY 1"  # noqa: S608
         found = self._connection.query(sql, (first, first, last, *(devices or ())))
-        return {
-            at: Counters(int(received), int(sent)) for at, received, sent in found
-        }  # SUM is a DECIMAL, so it is exact
+        # SUM is a DECIMAL, so it is exact.
+        return {at: Counters(int(received), int(sent)) for at, received, sent in found}

@@ -79,9 +79,8 @@ class Nexavpn(StoreSettings, frozen=True):
     database: Database = Database()
     devices: Devices = Devices()
     addresses: Addresses = Addresses()
-    preshared_keys: dict[str, Path] = msgspec.field(
-        default_factory=dict
-    )  # by key id: files with the keys that open preshared keys
+    # By key id: files with the keys that open preshared keys.
+    preshared_keys: dict[str, Path] = msgspec.field(default_factory=dict)
     policies: Policies = Policies()
 
     def policy_settings(self) -> PolicySettings:
