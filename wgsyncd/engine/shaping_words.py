@@ -1,7 +1,5 @@
 """Words for the steps of a shaping plan, and the modules that a kernel lacks."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 from wgsyncd.core.inspect.verify import Check, Discrepancy

@@ -1,7 +1,5 @@
 """Checks of what limits of bandwidth need: modules of the kernel, and nobody else in their place."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Reads what the limits of one device have let through and dropped, for `explain`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
