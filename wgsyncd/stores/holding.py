@@ -1,10 +1,11 @@
 """Keeps in a SQL database what a node is called, and which machine holds it."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from wgsyncd.core.identity import LOST_TIME, SILENCE, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import LOST_TIME, NOBODY, SILENCE, Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.records import DOUBT
 from wgsyncd.errors import StoreError
 
@@ -20,6 +21,9 @@ class AnyConnection(Protocol):
 
     def execute(self, sql: str, values: Sequence[object] = ()) -> int:
         """Run a statement. Returns how many rows it matched."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """One transaction. An exception in its body rolls it back."""
 
     def side_query(self, sql: str, values: Sequence[object] = ()) -> Sequence[tuple[Any, ...]] | StoreError:
         """The rows of a SELECT that nothing depends on, or the error with which the server refuses it."""
@@ -90,7 +94,23 @@ class NodeHolder:
             found = self.connection.query(sql, (self.node,))
         return found
 
-    def displace(self, nodes: Collection[str]) -> None:
+    def claim(
+        self, identity: Identity, uptime: float | None, seen: Holder | None, displaced: Collection[str],
+        tell: Callable[[], object],
+    ) -> Claimed:  # fmt: skip
+        """See :meth:`wgsyncd.ports.HolderStore.claim`. The node has a state. ``tell`` writes the audit rows."""
+        with self.connection.transaction():
+            if not self._take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
+                return Claimed(done=False)
+            self._displace(displaced)
+            if uptime is None:  # An admin has ordered a takeover: no boot of before is alive.
+                sql = f"UPDATE {self.dialect.prefix}boots SET last_seen = 0 WHERE node = %s"  # noqa: S608
+                self.connection.execute(sql, (self.node,))
+            came_back = uptime is not None and self._enter_boot(identity.boot, uptime)
+            tell()
+        return Claimed(done=True, came_back=came_back)
+
+    def _displace(self, nodes: Collection[str]) -> None:
         """Take the interfaces from other nodes in the open transaction. A daemon of theirs fails at its next commit."""
         if nodes:
             of, revision = f"node IN ({', '.join(['%s'] * len(nodes))})", self.dialect.revision
@@ -100,7 +120,7 @@ class NodeHolder:
             sql = f"UPDATE {self.dialect.prefix}peers SET epoch = %s WHERE {of} AND interface IN ({among})"  # noqa: S608
             self.connection.execute(sql, (DOUBT, *nodes, *self.interfaces))
 
-    def take(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
+    def _take(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
         """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more.
 
         ``uptime``: see :meth:`wgsyncd.ports.HolderStore.claim`.
@@ -133,12 +153,7 @@ class NodeHolder:
             sql = f"UPDATE {table} SET uptime = least(uptime, %s) WHERE node = %s"  # noqa: S608
             self.connection.execute(sql, (uptime, self.node))
 
-    def forget_life(self) -> None:
-        """Note in the open transaction that no boot of before is alive: an admin has ordered a takeover."""
-        sql = f"UPDATE {self.dialect.prefix}boots SET last_seen = 0 WHERE node = %s"  # noqa: S608
-        self.connection.execute(sql, (self.node,))
-
-    def enter_boot(self, boot: str, uptime: float) -> bool:
+    def _enter_boot(self, boot: str, uptime: float) -> bool:
         """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
         run, here, prefix, now = self.connection.execute, (self.node, boot), self.dialect.prefix, self.dialect.now
         known = self.connection.query(
@@ -186,11 +201,28 @@ class NodeHolder:
         sql = f"UPDATE {self.dialect.nodes} SET heartbeat = 0 WHERE node = %s AND machine = %s AND boot = %s"  # noqa: S608
         self.connection.execute(sql, (self.node, _place(identity), identity.boot))
 
-    def rename_from(self, node: str) -> None:
-        """Take over all that ``node`` has, in the open transaction. It fails if this node has a state."""
-        for table in self.dialect.of_node:
-            sql = f"UPDATE {self.dialect.prefix}{table} SET node = %s WHERE node = %s"  # noqa: S608
-            self.connection.execute(sql, (self.node, node))
+    def take_name_from(self, node: str, tell: Callable[[], object]) -> None:
+        """Take over all that ``node`` has. It fails if this node has a state. ``tell`` writes the audit rows."""
+        with self.connection.transaction():
+            for table in self.dialect.of_node:
+                sql = f"UPDATE {self.dialect.prefix}{table} SET node = %s WHERE node = %s"  # noqa: S608
+                self.connection.execute(sql, (self.node, node))
+            tell()
+
+    def approve(self, plan_id: str) -> None:
+        """See :meth:`wgsyncd.ports.DeviceSource.approve`."""
+        sql = f"UPDATE {self.dialect.nodes} SET approved = %s WHERE node = %s"  # noqa: S608
+        if self.connection.execute(sql, (plan_id, self.node)) != 1:
+            raise StoreError(f"node {self.node} has no node state yet: has its daemon ever run?")
+
+    def adopt(self, tell: Callable[[], object], *, accepted: bool) -> None:
+        """Note whether foreign peers may be removed. ``tell`` writes the audit rows."""
+        with self.connection.transaction():
+            sql = f"UPDATE {self.dialect.nodes} SET adopted = %s WHERE node = %s"  # noqa: S608
+            if not self.connection.execute(sql, (accepted, self.node)):
+                why = "start wgsyncd first, it removes no peer yet"
+                raise StoreError(f"node {self.node} has no node state yet: {why}")
+            tell()
 
 
 def rename_interfaces(

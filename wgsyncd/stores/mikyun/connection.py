@@ -148,28 +148,26 @@ class Connection:
             # SET TRANSACTION is for the next transaction of this connection only. An idle connection is replaced now.
             self.query("SELECT 1")
             self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        self.execute("START TRANSACTION" + (" WITH CONSISTENT SNAPSHOT, READ ONLY" if snapshot else ""))
-        self._in_transaction = True
-        try:
+        with self._begun(" WITH CONSISTENT SNAPSHOT, READ ONLY" if snapshot else ""):
             yield
             try:
                 self.execute("COMMIT")
             except StoreError as error:
                 raise InDoubt(str(error), error.code) from error
-        except BaseException:
-            self.close()  # the server rolls back a transaction whose connection ends
-            raise
-        finally:
-            self._in_transaction = False
 
     @contextlib.contextmanager
     def undone(self) -> Iterator[None]:
         """A transaction that is rolled back at its end. After a lost connection, no statement of it runs alone."""
-        self.execute("START TRANSACTION")
+        with self._begun():
+            yield
+            self.execute("ROLLBACK")
+
+    @contextlib.contextmanager
+    def _begun(self, how: str = "") -> Iterator[None]:
+        self.execute(f"START TRANSACTION{how}")
         self._in_transaction = True
         try:
             yield
-            self.execute("ROLLBACK")
         except BaseException:
             self.close()  # the server rolls back a transaction whose connection ends
             raise

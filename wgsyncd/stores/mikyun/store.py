@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
@@ -171,18 +171,10 @@ class MariaDBStore:
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
-        writer, place = self._writer(), self._place()
+        writer = self._writer()
         if seen is None:
             begin_node(writer, calendar)
-        with self._connection.transaction():
-            if not place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
-                return Claimed(done=False)
-            place.displace(displaced)
-            if uptime is None:
-                place.forget_life()
-            came_back = uptime is not None and place.enter_boot(identity.boot, uptime)
-            writer.insert_audit(audit, calendar.now)
-        return Claimed(done=True, came_back=came_back)
+        return self._place().claim(identity, uptime, seen, displaced, lambda: writer.insert_audit(audit, calendar.now))
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:  # noqa: ARG002
         result = self._place().beat(identity, uptime)
@@ -194,9 +186,7 @@ class MariaDBStore:
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         writer = self._writer()
-        with self._connection.transaction():
-            self._place().rename_from(node)
-            writer.insert_audit(audit, calendar.now)
+        self._place().take_name_from(node, lambda: writer.insert_audit(audit, calendar.now))
 
     def release(self, identity: Identity) -> None:
         self._place().release(identity)
@@ -239,23 +229,11 @@ class MariaDBStore:
         resolve_quarantine(self._writer(), ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
-        changed = self._connection.execute(
-            "UPDATE wgsyncd_nodes SET approved = %s WHERE node = %s", (plan_id, self._node)
-        )
-        if changed != 1:
-            raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
+        self._place().approve(plan_id)
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         writer = self._writer()
-        with self._connection.transaction():
-            done = self._connection.execute(
-                "UPDATE wgsyncd_nodes SET adopted = %s WHERE node = %s", (int(accepted), self._node)
-            )
-            if not done:
-                raise StoreError(
-                    f"node {self._node} has no node state yet: start wgsyncd first, it removes no peer yet"
-                )
-            writer.insert_audit(audit, calendar.now)
+        self._place().adopt(lambda: writer.insert_audit(audit, calendar.now), accepted=accepted)
 
     def close(self) -> None:
         self._connection.close()

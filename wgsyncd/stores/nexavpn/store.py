@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import NOBODY, Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
@@ -182,15 +182,9 @@ class NexaStore:
             self._connection.hold(self._node)
         if seen is None:
             self._writer.begin(calendar)
-        with self._connection.transaction():
-            if not self._place.take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
-                return Claimed(done=False)
-            self._place.displace(displaced)
-            if uptime is None:
-                self._place.forget_life()
-            came_back = uptime is not None and self._place.enter_boot(identity.boot, uptime)
-            self._writer.insert_audit(audit, calendar.now)
-        return Claimed(done=True, came_back=came_back)
+        return self._place.claim(
+            identity, uptime, seen, displaced, lambda: self._writer.insert_audit(audit, calendar.now)
+        )
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         """It also writes what polls could not write of the application's columns."""
@@ -207,9 +201,7 @@ class NexaStore:
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         self._ensure_prepared()
-        with self._connection.transaction():
-            self._place.rename_from(node)
-            self._writer.insert_audit(audit, calendar.now)
+        self._place.take_name_from(node, lambda: self._writer.insert_audit(audit, calendar.now))
 
     def release(self, identity: Identity) -> None:
         self._place.release(identity)
@@ -248,19 +240,11 @@ class NexaStore:
         usage.resolve_quarantine(self._writer, ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
-        sql = "UPDATE wgsyncd.node_states SET approved = %s WHERE node = %s"
-        if self._connection.execute(sql, (plan_id, self._node)) != 1:
-            raise StoreError(f"node {self._node} has no node state yet: has its daemon ever run?")
+        self._place.approve(plan_id)
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         self._ensure_prepared()
-        with self._connection.transaction():
-            sql = "UPDATE wgsyncd.node_states SET adopted = %s WHERE node = %s"
-            if not self._connection.execute(sql, (accepted, self._node)):
-                raise StoreError(
-                    f"node {self._node} has no node state yet: start wgsyncd first, it removes no peer yet"
-                )
-            self._writer.insert_audit(audit, calendar.now)
+        self._place.adopt(lambda: self._writer.insert_audit(audit, calendar.now), accepted=accepted)
 
     def close(self) -> None:
         self._connection.close()
