@@ -149,7 +149,6 @@ class _Standard(logging.Handler):
     """Takes the messages that libraries send through the standard library's logging."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Pass a record on."""
         try:
             text = record.getMessage()
         except (TypeError, ValueError):  # the library's arguments do not fit its own format

@@ -27,12 +27,10 @@ def add_config(parser: argparse.ArgumentParser, *, fault_status: int = 2) -> Non
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json``."""
     parser.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
 def add_no_daemon(parser: argparse.ArgumentParser) -> None:
-    """Add ``--no-daemon``."""
     parser.add_argument(
         "--no-daemon",
         action="store_true",
@@ -41,7 +39,6 @@ def add_no_daemon(parser: argparse.ArgumentParser) -> None:
 
 
 def add_timeout(parser: argparse.ArgumentParser) -> None:
-    """Add ``--timeout``."""
     parser.add_argument(
         "--timeout",
         type=seconds,
@@ -52,7 +49,6 @@ def add_timeout(parser: argparse.ArgumentParser) -> None:
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
-    """Add ``--watch``."""
     parser.add_argument(
         "--watch",
         nargs="?",

@@ -144,7 +144,6 @@ class PeerState(NamedTuple):
 
     @property
     def counters(self) -> Counters:
-        """The received and the sent bytes as one value."""
         return Counters(self.rx, self.tx)
 
 

@@ -23,7 +23,6 @@ class Network(bytes):
 
     @property
     def prefixlen(self) -> int:
-        """The length of the prefix in bits."""
         return self[-1]
 
     @property

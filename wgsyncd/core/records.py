@@ -62,7 +62,6 @@ class PeerRecord:
 
     @property
     def peer_id(self) -> PeerId:
-        """The interface and the key of the peer."""
         return self.interface, self.public_key
 
     def same_identity(self, old: "PeerRecord") -> bool:
@@ -88,7 +87,6 @@ def doubted(epoch: str) -> str:
 
 
 def boot_of(epoch: str) -> str:
-    """The boot id of an epoch."""
     return epoch.lstrip(DOUBT).partition(":")[0]
 
 
@@ -181,7 +179,6 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
                 self._by_interface[new] = {key: replace(one, interface=new) for key, one in some[old].items()}
 
     def copy(self) -> "PeerRecords":
-        """A new mapping with the same records."""
         other = PeerRecords()
         other._by_interface = {name: dict(some) for name, some in self._by_interface.items()}
         return other

@@ -187,12 +187,10 @@ class Posting:
 
     @property
     def rx(self) -> int:
-        """The received bytes of all allocations."""
         return sum(one.rx for one in self.allocations)
 
     @property
     def tx(self) -> int:
-        """The sent bytes of all allocations."""
         return sum(one.tx for one in self.allocations)
 
     def __add__(self, other: Posting) -> Posting:
@@ -216,7 +214,6 @@ def merge_postings(postings: Sequence[Posting]) -> tuple[Posting, ...]:
 
 
 def total(postings: Iterable[Posting]) -> Counters:
-    """The bytes of all postings."""
     allocations = [one for posting in postings for one in posting.allocations]
     return Counters(sum([one.rx for one in allocations]), sum([one.tx for one in allocations]))
 

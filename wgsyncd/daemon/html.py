@@ -25,7 +25,6 @@ def tag(kind: str, /, *inside: Element | str, **attributes: str) -> Element:
 
 
 def table(heads: Sequence[Element], rows: Sequence[Sequence[Element]], kind: str = "") -> Element:
-    """A table of cells."""
     body = tag("tbody", *(tag("tr", *row) for row in rows))
     return tag("table", tag("thead", tag("tr", *heads)), body, class_=kind)
 

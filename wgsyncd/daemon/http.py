@@ -64,7 +64,6 @@ class Refusal(Exception):
         self.status, self.key, self.allow = status, key, allow
 
     def response(self) -> Response:
-        """The refusal as JSON."""
         return Response(self.status, as_json(ErrorReport(error=str(self), key=self.key)), allow=self.allow)
 
 

@@ -86,7 +86,6 @@ class Collector:
         self.status = status
 
     def collect(self) -> Iterator[Metric]:
-        """All metric families with their present values."""
         yield InfoMetricFamily("wgsyncd_build", "The running version of wgsyncd.", {"version": __version__})
         for families in (_work, _interfaces, _rows, _safety, _policies, _shaping, _state, _per_peer):
             yield from families(self.status)

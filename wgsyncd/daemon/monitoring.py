@@ -80,7 +80,6 @@ class MonitoringServer:
             self._server = HttpServer(listener, {**self.routes, **front})
 
     def close(self) -> None:
-        """Serve no more."""
         if self._server is not None:
             self._server.close()
             self._server = self.address = None

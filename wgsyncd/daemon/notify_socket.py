@@ -63,7 +63,6 @@ class NotifySocket:
             self.put(datagram)
 
     def put(self, datagram: bytes) -> None:
-        """Add a datagram."""
         try:
             devices = parse(datagram)
         except ValueError:
@@ -80,7 +79,6 @@ class NotifySocket:
 
     @property
     def pending(self) -> bool:
-        """Whether a notification waits."""
         return bool(self._waiting)
 
     def take(self) -> frozenset[str] | None:

@@ -76,7 +76,6 @@ class TokenBucket:
         return -self._available(now) / self._share
 
     def spend(self, began: float, ended: float) -> None:
-        """Spend the time from ``began`` to ``ended``."""
         left = self._available(ended) - (ended - began)
         self._tokens, self._at = max(left, -MAX_DELAY * self._share), ended
 

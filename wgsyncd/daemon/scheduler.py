@@ -68,7 +68,6 @@ class Schedule:
         return any(at > trigger.get_next_fire_time(None, datetime.now(at.tzinfo)) for at, trigger in times)
 
     def disarm(self) -> None:
-        """Stop the jobs."""
         if self._scheduler is not None:
             self._scheduler.shutdown(wait=False)
             self._scheduler = None

@@ -39,7 +39,6 @@ class Sockets:
             self._try("no commands to the running daemon", self._open_control)
 
     def close(self) -> None:
-        """Close all of them."""
         self._watcher.close()
         if self._control is not None:
             self._control.close()

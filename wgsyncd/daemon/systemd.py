@@ -49,7 +49,6 @@ class Notifier:
             self._send("WATCHDOG=1")
 
     def close(self) -> None:
-        """Close the socket."""
         if self._socket is not None and self._socket.socket is not None:
             self._socket.socket.close()
         self._socket = None

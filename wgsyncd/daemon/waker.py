@@ -20,7 +20,6 @@ class Waker:
         self._thread.start()
 
     def close(self) -> None:
-        """End the thread."""
         os.eventfd_write(self._end, 1)
         self._thread.join()
         self._poll.close()

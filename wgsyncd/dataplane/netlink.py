@@ -31,12 +31,10 @@ class Message(NamedTuple):
 
 
 def message(kind: int, flags: int, seq: int, payload: bytes) -> bytes:
-    """A netlink message for the kernel."""
     return NLMSGHDR.pack(NLMSGHDR.size + len(payload), kind, flags, seq, 0) + payload
 
 
 def messages(datagram: bytes) -> Iterator[Message]:
-    """The netlink messages of one datagram."""
     at, end = 0, len(datagram)
     while at < end:
         if end - at < NLMSGHDR.size:

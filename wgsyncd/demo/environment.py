@@ -102,7 +102,6 @@ class Environment(Bench[Row]):
         return datetime.fromtimestamp(time.time() + seconds, ZONE).strftime("%Y-%m-%d %H:%M:%S")
 
     def key(self, spec: DeviceSpec) -> str:
-        """The public key that a device has now."""
         return self.keys[spec].public
 
     def update(self, spec: DeviceSpec, assignments: str) -> None:
@@ -116,7 +115,6 @@ class Environment(Bench[Row]):
         self.customers[spec].configure(interface, self.keys[spec], row.wg_ip, self.preshared_keys.get(spec))
 
     def probe(self, spec: DeviceSpec) -> Probe:
-        """A device whose traffic a scenario watches."""
         return Probe(self.key(spec), spec.device, self.customers[spec])
 
     def clients(self) -> list[Customer]:

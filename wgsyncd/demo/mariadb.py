@@ -112,7 +112,6 @@ class PrivateServer:
         self.stop(signal.SIGKILL)
 
     def close(self) -> None:
-        """Kill the server and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 

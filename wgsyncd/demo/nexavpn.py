@@ -149,7 +149,6 @@ class Environment(Bench[Device]):
         return processes.run(argv, stdin=self.preshared_keys[spec.name]).strip()
 
     def key(self, spec: DeviceSpec) -> str:
-        """The public key of a device."""
         return self.keys[spec.name].public
 
     def customer(self, spec: DeviceSpec, gateway: str = "fra1") -> Customer:
@@ -168,7 +167,6 @@ class Environment(Bench[Device]):
         self._testbeds[gateway].server.ip(f"link set {self.customer(spec, gateway).wire} {state}")
 
     def probe(self, spec: DeviceSpec) -> Probe:
-        """A device whose traffic a scenario watches."""
         return Probe(self.key(spec), spec.id, self.customer(spec))
 
     def profile(self, spec: DeviceSpec) -> str:

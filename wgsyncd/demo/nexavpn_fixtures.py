@@ -27,27 +27,22 @@ class DeviceSpec:
 
     @property
     def user(self) -> str:
-        """The name of its user."""
         return self.name.partition("-")[0]
 
     @property
     def address(self) -> str:
-        """Its address in the tunnel."""
         return f"{NETWORKS[self.gateway]}.{self.number}"
 
     @property
     def id(self) -> str:
-        """The id of its row in devices."""
         return identify("devices", self.name)
 
     @property
     def peer_id(self) -> str:
-        """The id of its row in wireguard_peers."""
         return identify("wireguard_peers", self.name)
 
     @property
     def wants_peer(self) -> bool:
-        """Whether its rows ask for a valid peer."""
         return self.approved and self.status == "active" and self.is_allocated
 
 
@@ -66,7 +61,6 @@ DEVICES = (
 
 
 def identify(table: str, name: str) -> str:
-    """The id of a row of the fixtures."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{table}/{name}"))
 
 

@@ -65,7 +65,6 @@ class Sample(Generic[R]):
         return [interface for interface, key in self.peers if key in public_keys]
 
     def has_peer(self, public_key: str) -> bool:
-        """Whether there is a peer with this key."""
         return bool(self.holders(public_key))
 
     def where(self, public_key: str) -> str:

@@ -31,12 +31,10 @@ class Screen:
         self._status.start()
 
     def show(self, sample: Sample[Any]) -> None:
-        """Show what the daemon has done so far."""
         accounted = sum(sum(row.total) for row in sample.rows.values())
         self._status.update(f"{self._scenario}{len(sample.peers):2} peers, {accounted / 1e6:6.2f} MB accounted")
 
     def add(self, report: ScenarioReport) -> None:
-        """Print the report of a scenario that has ended."""
         mark = Text("ok  ", "green") if report.ok else Text("FAIL", "bold red")
         self._console.print(mark, Text(f"{report.name:<29}"), Text(report.expected, "dim" if report.ok else ""))
         if not report.ok:

@@ -81,7 +81,6 @@ class PrivatePostgres:
             processes.end(self._process, signal.SIGQUIT, patience=PATIENCE)
 
     def close(self) -> None:
-        """End the server and remove its directory."""
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 

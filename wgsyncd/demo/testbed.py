@@ -78,7 +78,6 @@ class Namespace:
         return processes.run(self.inside(argv), stdin=stdin)
 
     def ip(self, *lines: str) -> None:
-        """Run commands of ip(8)."""
         self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
 
     def start(self, *argv: str, log: Path | None = None, **env: str) -> subprocess.Popen[bytes]:
@@ -226,11 +225,9 @@ def kernel_has_wireguard() -> bool:
 
 
 def new_keys() -> KeyPair:
-    """A new key pair, made by wg(8)."""
     private = processes.run(["wg", "genkey"]).strip()
     return KeyPair(private, processes.run(["wg", "pubkey"], stdin=private).strip())
 
 
 def new_preshared_key() -> str:
-    """A new preshared key, made by wg(8)."""
     return processes.run(["wg", "genpsk"]).strip()

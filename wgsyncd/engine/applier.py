@@ -18,7 +18,6 @@ class Applier:
         self.kept_last: set[PeerId] = set()  # peers whose last sample was kept in this piece of work
 
     def begin(self) -> None:
-        """Begin a new piece of work."""
         self.kept_last.clear()
 
     def apply(self, planes: Cycle, decision: Decision, samples: Samples) -> dict[str, InterfaceState]:

@@ -57,7 +57,6 @@ class BandwidthPlan(Struct, frozen=True, kw_only=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nobody's bandwidth changes."""
         return not (self.begin or self.end or self.changed)
 
 
@@ -105,7 +104,6 @@ def bandwidth_reports(
 
 
 def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
-    """The report for people."""
     name = one.profile or "no profile"
     if one.unknown:
         name += f", because the configuration has no {one.named!r}"

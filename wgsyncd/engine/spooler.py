@@ -26,7 +26,6 @@ class Samples(NamedTuple):
     monotonic: float  # seconds
 
     def without(self, peers: Set[PeerId]) -> "Samples":
-        """The same samples without these peers."""
         if not peers:
             return self
         rest = {

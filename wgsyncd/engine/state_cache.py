@@ -61,7 +61,6 @@ class StateCache:
 
     @property
     def has_queued_audit(self) -> bool:
-        """Whether audit rows wait for a transaction."""
         return bool(self._state.queued_audit)
 
     def current(self, calendar: UsageCalendar) -> NodeState:

@@ -95,7 +95,6 @@ class Counts(Mapping[Key, int]):
         self._counts: dict[Key, int] = {}
 
     def add(self, key: Key, amount: int = 1) -> None:
-        """Count ``amount`` more for ``key``."""
         self._counts = {**self._counts, key: self._counts.get(key, 0) + amount}
 
     def __getitem__(self, key: Key) -> int:

@@ -181,7 +181,6 @@ class NodeHolder:
         return came_back
 
     def beat(self, identity: Identity, uptime: float) -> Heartbeat:
-        """Write a heartbeat, in one statement."""
         place = (self.node, _place(identity), identity.boot)
         sql = self.dialect.beat.format(uptime=float(uptime))
         if self.connection.execute(sql, (_BETWEEN.join(self.interfaces), *place)):

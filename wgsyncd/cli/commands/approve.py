@@ -21,7 +21,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Approve a plan."""
     report, why = client.ask_daemon(args, ApproveReport, "/approve", body={"plan": args.plan_id})
     text = f"plan {args.plan_id} approved. The daemon carries it out in its next cycle"
     if report is None:

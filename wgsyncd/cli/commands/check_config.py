@@ -32,7 +32,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read the configuration and the files that it names."""
     try:
         settings = load.load(args.config)
         load.check_files(settings, str(args.config))

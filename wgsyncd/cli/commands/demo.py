@@ -39,7 +39,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every scenario."""
     status, report = demo.main(args, _keep if args.keep else None)
     if args.json and report is not None:
         output.print_json(report)

@@ -44,7 +44,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run every check and print the findings."""
     log.configure("warning")
     with output.waiting("checking"):
         checks = [_with_file(one, args.config) for one in _check(args.config)]

@@ -51,7 +51,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Gather everything about the device and print it."""
     report = _gather(args.device, load.load(args.config), args.to)
     public = (report.public_key,) if report.public_key else ()
     output.print_report(report, _lines(report, verbose=args.verbose), json=args.json, public=public)

@@ -15,7 +15,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Apply the shipped SQL."""
     for line in wiring.init_store(load.load(args.config), args):
         print(line)
     return 0

@@ -42,7 +42,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Seal what standard input has, or check it."""
     files = dict(args.key)
     if args.action == "seal" and len(args.key) > 1:
         args.fail("seal takes one --key")

@@ -55,7 +55,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, release or drop the deltas."""
     if (args.action == "list") == bool(args.ids):
         args.fail("list takes no ID" if args.ids else f"{args.action} needs an ID")
     settings = load.load(args.config)

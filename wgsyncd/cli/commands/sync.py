@@ -16,7 +16,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Ask the daemon and print what was compared."""
     report = client.decode(client.ask("/sync", "POST", {"devices": args.device}, args.timeout), SyncReport)
     output.print_report(report, [(f"compared {', '.join(args.device) or 'everything'}", "")], json=args.json)
     return 0

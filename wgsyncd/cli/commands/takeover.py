@@ -46,7 +46,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Take the node over, if the admin confirms."""
     settings = load.load(args.config)
     node, agent = settings.node.name, wiring.open_claimant(settings)
     holder, verdict = agent.holding.look()

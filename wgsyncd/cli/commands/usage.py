@@ -84,7 +84,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Read, add up, print."""
     settings = load.load(args.config)
     if args.top is None and args.by_owner:
         args.fail("--by-owner goes with --top")

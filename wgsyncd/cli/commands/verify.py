@@ -46,7 +46,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compare, and print every discrepancy."""
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
     with output.waiting("comparing kernel, baselines, buckets, days and columns") as say:

@@ -19,7 +19,6 @@ ReadLink = Callable[[str], Link | None]
 
 
 def check(settings: Settings, wireguard: WireGuard, read_link: ReadLink) -> Iterator[Finding]:
-    """Every check of the interfaces."""
     for name, one in settings.interfaces.items():
         try:
             state = wireguard.read(name)

@@ -112,7 +112,6 @@ class Conflicts:
             self.frozen.add(key)
 
     def accepted(self) -> list[DesiredPeer]:
-        """The claims that are not rejected."""
         return [claim for claim in self.claims if claim.row.id not in self.rejected_ids]
 
     def frozen_keys(self) -> set[PublicKey]:

@@ -34,7 +34,6 @@ class Access(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing can be reached."""
         return not self.v4 and not self.v6
 
     @property
@@ -53,7 +52,6 @@ class Access(NamedTuple):
         return Access(subtract(self.v4, other.v4), subtract(self.v6, other.v6))
 
     def plus(self, other: Access) -> Access:
-        """The addresses of both."""
         if self.is_empty:
             return other
         return Access(join(self.v4 + other.v4), join(self.v6 + other.v6))

@@ -20,7 +20,6 @@ class Traffic:
         return Traffic(self.packets - before.packets, self.bytes - before.bytes)
 
     def plus(self, other: "Traffic") -> "Traffic":
-        """The sum of both."""
         return Traffic(self.packets + other.packets, self.bytes + other.bytes)
 
 

@@ -82,7 +82,6 @@ class Netfilter:
         return self._hearing.fileno()
 
     def close(self) -> None:
-        """Close both sockets."""
         self._asking.close()
         self._hearing.close()
 

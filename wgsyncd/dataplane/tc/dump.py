@@ -60,7 +60,6 @@ class FilterFound(NamedTuple):
 
 
 def link(payload: bytes) -> LinkFound:
-    """The link of an RTM_NEWLINK message."""
     _, _, index, flags, _ = _unpack(codec.IFINFOMSG, payload)
     name, kind, queue = "", "", 0
     for one, start, end in attributes(payload, codec.IFINFOMSG.size, len(payload)):
@@ -75,7 +74,6 @@ def link(payload: bytes) -> LinkFound:
 
 
 def qdisc(payload: bytes) -> QdiscFound:
-    """The qdisc of an RTM_NEWQDISC message."""
     _, _, _, index, handle, parent, _ = _unpack(codec.TCMSG, payload)
     if parent >> 16 == MAJOR:  # a leaf: there are thousands of them
         kind, options = _first_two(payload)
@@ -149,7 +147,6 @@ def _htb(options: bytes) -> tuple[int, int, int, int, int]:
 
 @lru_cache(maxsize=1 << 16)  # a filter's message does not change, so thousands of them are decoded once
 def filter_of(payload: bytes) -> FilterFound:
-    """The filter of an RTM_NEWTFILTER message."""
     _, _, _, _, handle, _, info = _unpack(codec.TCMSG, payload)
     found = _attributes(payload)
     chain = int.from_bytes(found.get(codec.TCA_CHAIN, b""), byteorder)

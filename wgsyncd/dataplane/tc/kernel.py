@@ -43,7 +43,6 @@ class KernelTc:
         self._news: LinkNews | None = None
 
     def close(self) -> None:
-        """Close the sockets."""
         self._end_talk()
         if self._news is not None:
             self._news.close()

@@ -33,7 +33,6 @@ class LinkNews:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Hear no more."""
         self._socket.close()
 
     def take(self) -> bool:

@@ -29,11 +29,9 @@ class LocalWireGuard:
         return self._kernel.retries
 
     def read(self, interface: str) -> InterfaceState:
-        """Read one complete dump."""
         return self._side(interface).read(interface)
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
-        """Make the changes and return the refused ones."""
         return self._side(interface).apply(interface, changes)
 
     def create(self, creation: NewInterface) -> None:
@@ -41,7 +39,6 @@ class LocalWireGuard:
         self._kernel.create(creation)
 
     def close(self) -> None:
-        """Close the netlink socket."""
         self._kernel.close()
 
     def _side(self, interface: str) -> KernelWireGuard | UserspaceWireGuard:

@@ -27,7 +27,6 @@ class _Refusal:
         self._told = f"The server asks for the plug-in {name}. {why}"
 
     def authenticate(self, _: object) -> object:
-        """Send nothing."""
         raise pymysql.OperationalError(2059, self._told)
 
 

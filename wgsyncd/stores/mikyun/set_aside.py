@@ -129,7 +129,6 @@ class Aside:
         return f"WHERE node = {connection.quote(self._node)} AND device IN ({names})"
 
     def all(self, connection: Connection) -> tuple[SetAside, ...]:
-        """All devices with something set aside."""
         return load(connection, self._node)
 
 

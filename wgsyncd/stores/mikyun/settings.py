@@ -25,7 +25,6 @@ class Database(msgspec.Struct, frozen=True):
 
     @property
     def is_local(self) -> bool:
-        """Whether the server is on this machine."""
         return self.socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
 
     def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "Database":

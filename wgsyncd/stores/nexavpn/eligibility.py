@@ -39,7 +39,6 @@ class PeerRow(NamedTuple):
     flags: str  # one "0" or "1" for each of FLAGS
 
     def has(self, flag: str) -> bool:
-        """Whether the flag with this name is set."""
         return self.flags[FLAGS.index(flag)] == "1"
 
 

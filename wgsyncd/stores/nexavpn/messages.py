@@ -232,7 +232,6 @@ def _plain(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
 
 
 def reason_text(reason: ChangeReason) -> str:
-    """Why a change was made."""
     if reason.inactive is None:
         return _CAUSES[reason.cause].format(interface=reason.interface)
     why = reason.inactive
