@@ -5,10 +5,10 @@
 
 ALTER TABLE wgsyncd_nodes
     MODIFY approved VARCHAR(64) NULL,
-    ADD COLUMN IF NOT EXISTS begun     DOUBLE       NOT NULL DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS adopted   TINYINT      NOT NULL DEFAULT 1, -- older nodes removed foreign peers from the start
+    ADD COLUMN IF NOT EXISTS begun     DOUBLE       NOT NULL AFTER approved,
+    ADD COLUMN IF NOT EXISTS adopted   TINYINT      NOT NULL DEFAULT 1 AFTER begun, -- older nodes removed foreign peers from the start
     ALTER adopted SET DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS spool     VARCHAR(64)  NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS spool     VARCHAR(64)  NOT NULL DEFAULT '' AFTER adopted,
     MODIFY spool VARCHAR(64) NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS receipt   VARCHAR(16)  NOT NULL DEFAULT '' AFTER spool,
     ADD COLUMN IF NOT EXISTS machine   VARCHAR(64)  NOT NULL DEFAULT '',
