@@ -15,9 +15,9 @@ from wgsyncd.stores.spool import FileSpool
 class RealNode(Node):
     """A node whose rows are in the MariaDB of ``tables``, and whose spool is in ``folder``."""
 
-    def __init__(self, tables: RealMikyunTables, folder: Path) -> None:
+    def __init__(self, tables: RealMikyunTables, folder: Path, node: str = "r640") -> None:
         self.tables, self.folder = tables, folder
-        super().__init__('[log]\nlevel = "error"\n')
+        super().__init__('[log]\nlevel = "error"\n', node=node)
         self.db = tables
         self.admin = MikyunAdmin(tables)  # type: ignore[arg-type]
         self.start()
@@ -26,8 +26,8 @@ class RealNode(Node):
         if hasattr(self, "db"):
             if hasattr(self.store, "_connection"):
                 self.store.close()
-            self.store = self.tables.store()  # type: ignore[assignment]
-            self.spool = FileSpool(self.folder, "r640")  # type: ignore[assignment]
+            self.store = self.tables.store(node=self.settings.node.name)  # type: ignore[assignment]
+            self.spool = FileSpool(self.folder, self.settings.node.name)  # type: ignore[assignment]
         super().start()
 
     @property
