@@ -7,6 +7,7 @@ import pytest
 from tests.engine.test_shaping import CONFIG, ShapedNode
 from tests.node import CONFIG as NODE_CONFIG
 from wgsyncd.config.load import parse
+from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.shaping import Shaping
 
 pytestmark = pytest.mark.usefixtures("mikyun_columns")
@@ -81,3 +82,38 @@ def test_a_kernel_that_lacks_something_is_told_until_it_has_it(shaped: ShapedNod
     shaped.tc.fails = ""
     shaped.cycle()
     assert told(shaped) == [("shaping_restored", "r640")]
+
+
+def restarted(node: ShapedNode, config: str = CONFIG) -> None:
+    """The daemon ends, and another one begins with this configuration."""
+    node.db.forget_logs()
+    node.state = AgentState()
+    node.settings = parse(NODE_CONFIG + config)
+    node.planes = (Shaping(node.settings, node.tc, node.status, node.state),)
+    node.reload()
+
+
+def messages(node: ShapedNode) -> list[str]:
+    node.cycle()
+    node.cycle()
+    return [one.message for one in node.db.logs if one.action == "bandwidth_changed"]
+
+
+def test_what_changed_while_the_daemon_was_down_is_told(shaped: ShapedNode) -> None:
+    restarted(shaped)
+    assert messages(shaped) == []
+    shaped.db.profiles["0001"] = "slow"
+    restarted(shaped)
+    (said,) = messages(shaped)
+    assert "standard" in said and "slow" in said
+
+
+def test_a_cap_of_the_time_without_a_daemon_and_other_rates_are_told_with_their_reason(shaped: ShapedNode) -> None:
+    shaped.traffic(5, 500_000, 500_000)
+    shaped.account()
+    restarted(shaped)
+    (capped,) = messages(shaped)
+    restarted(shaped, CONFIG.replace('"800kbit"', '"900kbit"'))
+    (rates,) = messages(shaped)
+    assert "monthly cap" in capped
+    assert "configuration" in rates, rates

@@ -92,7 +92,7 @@ class Demo:
         assert not list(Path("/run").glob("wgsyncd-demo-*"))
 
 
-def assert_all_holds(demo: Demo, seconds: float, scenarios: int = 12) -> dict[str, Any]:
+def assert_all_holds(demo: Demo, seconds: float, scenarios: int = 15) -> dict[str, Any]:
     """Asserts that every scenario ran and ended as expected. Returns the JSON object."""
     code, result, errors = demo.finish(seconds)
     assert [one for one in result["scenarios"] if not one["ok"]] == [], errors

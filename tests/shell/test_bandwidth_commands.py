@@ -119,28 +119,55 @@ def plan(run: Run, status: int) -> Any:
 
 
 def test_a_plan_shows_whose_rates_change_and_writes_nothing(node: ShapedNode, run: Run) -> None:
-    assert plan(run, 0) == {"begin": 0, "end": 0, "changed": []}
+    assert plan(run, 0) == {"begin": [], "end": [], "changed": []}
     before = node.tc.state
     node.db.profiles["0001"] = "slow"
-    assert plan(run, 2) == {"begin": 0, "end": 0, "changed": [{
-        "owner": "0001", "profile": "slow", "down_before": 8_000_000, "up_before": 4_000_000, "down": 800_000,
-        "up": 800_000,
+    assert plan(run, 2) == {"begin": [], "end": [], "changed": [{
+        "owner": "0001", "profile_before": "standard", "profile": "slow", "month": "", "down_before": 8_000_000,
+        "up_before": 4_000_000, "down": 800_000, "up": 800_000,
     }]}  # fmt: skip
     told = run("plan", "--no-daemon", status=2)
-    assert "~ bandwidth of 0001, now slow: down 8 Mbit/s -> 800 kbit/s, up 4 Mbit/s -> 800 kbit/s" in told
+    assert "~ bandwidth of 0001: standard -> slow: down 8 Mbit/s -> 800 kbit/s, up 4 Mbit/s -> 800 kbit/s" in told
     assert node.tc.state == before
     node.cycle()
-    assert plan(run, 0) == {"begin": 0, "end": 0, "changed": []}
+    assert plan(run, 0) == {"begin": [], "end": [], "changed": []}
 
 
-def test_a_plan_counts_devices_that_are_limited_from_now_on_or_no_more(node: ShapedNode, run: Run) -> None:
+def test_a_plan_shows_how_much_of_the_month_is_used_where_a_cap_slows_a_contract_down(
+    node: ShapedNode, run: Run
+) -> None:
+    node.traffic(5, 600_000, 500_000)
+    node.account()
+    told = run("plan", "--no-daemon", status=2)
+    assert "~ bandwidth of 0001: standard -> slow (1.05 MiB of 976.56 KiB this month): down 8 Mbit/s ->" in told
+
+
+def test_a_plan_names_devices_that_are_limited_from_now_on_or_no_more(node: ShapedNode, run: Run) -> None:
     node.device(8)
-    assert plan(run, 2)["begin"] == 1
-    assert "+ bandwidth: 1 device is limited from now on" in run("plan", "--no-daemon", status=2)
+    assert plan(run, 2)["begin"] == [
+        {"device": "0001-DEV-008", "owner": "0001", "addresses": ["10.200.0.8/32"], "profile": "standard"}
+    ]
+    assert "+ bandwidth of 0001-DEV-008 (10.200.0.8/32): standard" in run("plan", "--no-daemon", status=2)
     node.cycle()
     node.db.profiles["0001"] = "open"
-    assert plan(run, 2) == {"begin": 0, "end": 4, "changed": []}
-    assert "- bandwidth: 4 addresses are not limited any more" in run("plan", "--no-daemon", status=2)
+    assert plan(run, 2)["end"] == [f"10.200.0.{number}/32" for number in (5, 6, 7, 8)]
+    assert "- bandwidth of 10.200.0.8/32: not limited any more" in run("plan", "--no-daemon", status=2)
+
+
+def test_a_plan_and_the_status_name_contracts_to_mend(node: ShapedNode, run: Run) -> None:
+    node.db.profiles["0001"], node.db.limits["0001"] = "gold", 2
+    told = run("plan", "--no-daemon", status=2)
+    assert "? 0001 names the bandwidth profile 'gold', which the configuration does not have" in told
+    assert "? 0001 has more devices than it may have: 3 > 2" in told
+    told = run("status", "--no-daemon", status=1)
+    assert "1 contract names a bandwidth profile that the configuration does not have" in told
+    assert "1 contract has more devices than max_devices" in told
+
+
+def test_a_cap_that_is_reached_is_no_trouble(node: ShapedNode, run: Run) -> None:
+    node.traffic(5, 600_000, 500_000)
+    node.account()
+    assert run("status", "--no-daemon").startswith("OK: node r640")
 
 
 def test_a_plan_without_tc_says_nothing_about_it(node: ShapedNode, run: Run) -> None:

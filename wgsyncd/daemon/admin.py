@@ -214,8 +214,8 @@ class AdminRequests:
 
     def _do(self, request: AdminRequest) -> msgspec.Struct:
         if request.command == "plan":
-            decision, access, bandwidth = self._daemon.agent.inspector.preview_all()
-            return plan_report.build(decision, self._zone(), time.time(), access=access, bandwidth=bandwidth)
+            found = self._daemon.agent.inspector.preview_all()
+            return plan_report.build(**found._asdict(), zone=self._zone(), now=time.time())
         if request.command == "approve":
             return self._approve(request.body.plan, request.who)
         if request.command == "sync":
@@ -235,7 +235,7 @@ class AdminRequests:
         decision = self._daemon.reconcile_all()
         if decision is None:
             raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
-        _, access, _ = self._daemon.agent.inspector.preview_all() if is_access else (decision, None, None)
+        access = self._daemon.agent.inspector.preview_all().access if is_access else None
         if decision.is_withholding if access is None else access.withheld:
             why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
             raise Refusal(409, why, "plan")

@@ -1,9 +1,7 @@
 """What a request for the page asks for: the order, the filter and the number of devices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import NamedTuple, get_args
+from typing import NamedTuple, Self, get_args
 from urllib.parse import urlencode
 
 from wgsyncd.engine.devices_report import Order
@@ -22,7 +20,7 @@ class Choice(NamedTuple):
     pause: bool = False
 
     @classmethod
-    def of(cls, query: Mapping[str, str]) -> Choice:
+    def of(cls, query: Mapping[str, str]) -> Self:
         """The choice of a request. What no page has asked for is left out."""
         page = query.get("page", "1")
         sort: Order = next((one for one in get_args(Order) if one == query.get("sort")), "device")

@@ -47,6 +47,20 @@ page = true
 poll_interval = "{pace:.0f}s"
 resync_interval = "{resync:.0f}s"
 watch_interval = "{watch:.0f}ms"
+
+[shaping]
+mode = "enforce"
+[bandwidth.standard]
+down = "4Mbit"
+up = "4Mbit"
+[bandwidth.premium]
+down = "16Mbit"
+up = "16Mbit"
+[bandwidth.capped]
+down = "16Mbit"
+up = "16Mbit"
+monthly = "18MB"
+beyond = "standard"
 """
 
 

@@ -97,6 +97,7 @@ class Outcome(NamedTuple):
     kernel: str
     table: str
     ok: bool
+    note: str = ""  # what people read in place of the expectation: why it cannot be shown here
 
 
 Check = Callable[[Sample[R]], Outcome]
@@ -110,6 +111,7 @@ class ScenarioReport(Struct, frozen=True, kw_only=True):
     kernel: str
     table: str
     ok: bool
+    note: str  # why the scenario cannot be shown here, or ""
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):

@@ -36,7 +36,8 @@ class Screen:
 
     def add(self, report: ScenarioReport) -> None:
         mark = Text("ok  ", "green") if report.ok else Text("FAIL", "bold red")
-        self._console.print(mark, Text(f"{report.name:<29}"), Text(report.expected, "dim" if report.ok else ""))
+        said = Text(report.note, "yellow") if report.note else Text(report.expected, "dim" if report.ok else "")
+        self._console.print(mark, Text(f"{report.name:<29}"), said)
         if not report.ok:
             self._console.print(Text(f"     kernel: {report.kernel}\n     table:  {report.table}", "red"))
 

@@ -5,6 +5,7 @@ A scenario makes something happen. It returns the function that compares a sampl
 
 from datetime import datetime
 
+from wgsyncd.demo import bandwidth
 from wgsyncd.demo.bench import DOWN, UP, Scenario
 from wgsyncd.demo.environment import ZONE, Environment
 from wgsyncd.demo.fixtures import BROKEN, DEVICES, LATECOMER, MOVED, OUTSIDE, REKEYED, SCANS, UNSCANNED, DeviceSpec
@@ -182,5 +183,8 @@ SCENARIOS: tuple[Scenario[Environment], ...] = (
     Scenario("a device gets a new key", "the totals go on from the old key's", _rekeyed),
     Scenario("a device moves to wg1", "the totals go on from wg0's", _moved),
     Scenario("an UPDATE without WHERE", "the guard withholds all removals", _without_where),
+    Scenario("two contracts download", "each has the rate of its profile", bandwidth.bought),
+    Scenario("a contract buys more", "the new rate holds within a second", bandwidth.raised),
+    Scenario("a monthly cap is reached", "the slow profile holds", bandwidth.capped),
     Scenario("the daemon stops", "exit status 0, the peers stay", _daemon_stops),
 )

@@ -69,7 +69,7 @@ class AgentState:
     # The recorder: the peers that somebody else removed within the hour, with the time when that was told.
     taken_out: dict[PeerId, float] = field(default_factory=dict)
 
-    # Shaping: what held for each contract in the last cycle. None: no cycle has ended yet.
+    # Shaping: what held for each contract in the last cycle. None: no cycle has looked at tc yet.
     bandwidths: dict[str, Choice] | None = None
     shaping_fault: str = ""  # the code of what was wrong then
 

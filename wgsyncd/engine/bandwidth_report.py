@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.shaping.preview import ShapingPreview
+from wgsyncd.core.shaping.preview import RateChange, ShapingPreview, previous_choice
 from wgsyncd.core.shaping.profiles import Direction, ShapingPolicy, Terms, choose
 from wgsyncd.core.shaping.tree import MAJOR, ShapedTraffic
 from wgsyncd.core.words import counted
@@ -41,18 +41,29 @@ class RateReport(Struct, frozen=True, kw_only=True):
     """An owner whose devices get other rates, in bits per second. null: not limited."""
 
     owner: str
+    profile_before: str  # whose rates hold now
     profile: str  # whose rates hold then
+    month: str  # how much of the month is used, if the owner is beyond the cap then, or ""
     down_before: int | None
     up_before: int | None
     down: int | None
     up: int | None
 
 
+class LimitedDevice(Struct, frozen=True, kw_only=True):
+    """A device that is not limited yet, and will be."""
+
+    device: str
+    owner: str
+    addresses: list[str]
+    profile: str  # whose rates hold then
+
+
 class BandwidthPlan(Struct, frozen=True, kw_only=True):
     """What a cycle would do to the bandwidth of devices."""
 
-    begin: int  # devices that are not limited yet
-    end: int  # addresses that are limited, and will not be
+    begin: list[LimitedDevice]
+    end: list[str]  # addresses that are limited, and will not be
     changed: list[RateReport]
 
     @property
@@ -60,20 +71,38 @@ class BandwidthPlan(Struct, frozen=True, kw_only=True):
         return not (self.begin or self.end or self.changed)
 
 
-def bandwidth_plan(found: ShapingPreview) -> BandwidthPlan:
+def bandwidth_plan(found: ShapingPreview, terms: Mapping[str, Terms], policy: ShapingPolicy) -> BandwidthPlan:
     """The report of a preview."""
+    return BandwidthPlan(
+        begin=[
+            LimitedDevice(
+                device=redact(one.device),
+                owner=redact(one.owner),
+                addresses=list(map(str, one.addresses)),
+                profile=one.choice.held,
+            )
+            for one in found.begin
+        ],
+        end=list(map(str, found.end)),
+        changed=[_rate_report(one, terms, policy) for one in found.changed],
+    )
 
+
+def _rate_report(one: RateChange, terms: Mapping[str, Terms], policy: ShapingPolicy) -> RateReport:
     def bits(rate: int | None) -> int | None:
         return None if rate is None else rate * 8
 
-    changed = [
-        RateReport(
-            owner=redact(one.owner), profile=one.profile, down_before=bits(one.before.down),
-            up_before=bits(one.before.up), down=bits(one.after.down), up=bits(one.after.up),
-        )
-        for one in found.changed
-    ]  # fmt: skip
-    return BandwidthPlan(begin=found.begin, end=found.end, changed=changed)
+    report = bandwidth_report(one.owner, terms, policy) if one.choice.beyond else None
+    return RateReport(
+        owner=redact(one.owner),
+        profile_before=previous_choice(one, policy).held,
+        profile=one.choice.held,
+        month=month_line(report) if report is not None else "",
+        down_before=bits(one.before.down),
+        up_before=bits(one.before.up),
+        down=bits(one.after.down),
+        up=bits(one.after.up),
+    )
 
 
 def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPolicy) -> BandwidthReport | None:
@@ -111,12 +140,17 @@ def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
     whose = "for all devices together" if one.shared else "for each device"
     yield f"{name}: not limited" if one.down is one.up is None else f"{name}: {rates}, {whose}"
     if one.monthly is not None:
-        used = "an unknown part" if one.used is None else format_bytes(one.used)
         slowed = f". The rates of {one.slowed_to} hold until the month ends" if one.slowed_to else ""
-        yield f"{used} of {format_bytes(one.monthly)} this month{slowed}"
+        yield f"{month_line(one)}{slowed}"
     for direction, its in (one.traffic or {}).items():
         packets = f"{counted(its.dropped, 'packet')} dropped, {its.waiting} in the queue"
         yield f"{direction}: class {MAJOR:x}:{its.minor:x} has passed {format_bytes(its.sent)}, {packets}"
+
+
+def month_line(one: BandwidthReport) -> str:
+    """How much of the month is used."""
+    used = "an unknown part" if one.used is None else format_bytes(one.used)
+    return f"{used} of {format_bytes(one.monthly or 0)} this month"
 
 
 def with_traffic(one: BandwidthReport, traffic: Mapping[Direction, ShapedTraffic]) -> BandwidthReport:

@@ -15,11 +15,11 @@ from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
-from wgsyncd.core.shaping.preview import ShapingPreview
-from wgsyncd.core.state import NodeState
+from wgsyncd.core.state import Condition, NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.bandwidth_report import BandwidthPlan, bandwidth_plan
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planes import Planes
 from wgsyncd.engine.status import DaemonStatus
@@ -40,6 +40,15 @@ class Preview(NamedTuple):
     snapshot: Snapshot
     node_state: NodeState
     now: float  # UNIX seconds
+
+
+class FullPreview(NamedTuple):
+    """What a cycle would do to peers, access and bandwidth, and the store's own conditions."""
+
+    decision: Decision
+    access: AccessPlan | None = None
+    bandwidth: BandwidthPlan | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 class Inspector:
@@ -70,7 +79,7 @@ class Inspector:
 
     def check_withheld(self, plan_id: str) -> bool:
         """Whether the plan is about access. UserError if the plan is not one that is withheld now."""
-        decision, access, _ = self.preview_all()
+        decision, access = self.preview_all()[:2]
         now = [decision.plan_id] if decision.is_withholding else []
         now += [access.plan_id] if access is not None and access.withheld else []
         if not now:
@@ -79,10 +88,13 @@ class Inspector:
             raise UserError(f"{plan_id} is not the plan of now, which is {' or '.join(now)}: run `wgsyncd plan` again")
         return access is not None and plan_id == access.plan_id
 
-    def preview_all(self) -> tuple[Decision, AccessPlan | None, ShapingPreview | None]:
+    def preview_all(self) -> FullPreview:
         """What a cycle would do now to the peers, and to access and bandwidth of devices if this process sees to it."""
         decision, snapshot, _, _ = self.view()
-        return decision, self._planes.access(snapshot, decision), self._planes.bandwidth(snapshot, decision)
+        access, rates = self._planes.access(snapshot, decision), self._planes.bandwidth(snapshot, decision)
+        policy = self._settings.shaping_policy
+        bandwidth = bandwidth_plan(rates, snapshot.terms, policy) if rates is not None else None
+        return FullPreview(decision, access, bandwidth, tuple(sorted(snapshot.conditions or ())))
 
     def view(self, *, adopted: bool = False) -> Preview:
         """The decision that a cycle would make now, with the rows and the node state that it was made from.

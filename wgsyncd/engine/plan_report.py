@@ -13,10 +13,10 @@ from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition,
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.reasons import Inactive, InactiveReason
-from wgsyncd.core.shaping.preview import ShapingPreview
+from wgsyncd.core.state import Condition
 from wgsyncd.engine import wording
 from wgsyncd.engine.access_report import AccessReport, access_report
-from wgsyncd.engine.bandwidth_report import BandwidthPlan, bandwidth_plan
+from wgsyncd.engine.bandwidth_report import BandwidthPlan
 from wgsyncd.redact import redact
 
 
@@ -61,6 +61,14 @@ class RejectedRow(Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class ConditionReport(Struct, frozen=True, kw_only=True):
+    """Something that an admin should mend in the rows or in the configuration."""
+
+    type: str
+    name: str  # of the owner, device or gateway
+    text: str
+
+
 class GuardVerdict(Struct, frozen=True, kw_only=True):
     """What the guard says about the plan's removals."""
 
@@ -87,6 +95,7 @@ class PlanReport(Struct, frozen=True, kw_only=True):
     guard: GuardVerdict
     access: AccessReport | None  # null: nobody enforces policies, or the packet filter could not be asked
     bandwidth: BandwidthPlan | None  # null: it is not limited on this node, or tc cannot be read
+    conditions: list[ConditionReport]  # of the control plane's own types, such as contracts over their device limit
     live: int
 
     @property
@@ -108,7 +117,7 @@ class PlanReport(Struct, frozen=True, kw_only=True):
 
 def build(
     decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon", access: AccessPlan | None = None,
-    bandwidth: ShapingPreview | None = None,
+    bandwidth: BandwidthPlan | None = None, conditions: Iterable[Condition] = (),
 ) -> PlanReport:  # fmt: skip
     """The report of a decision, and of what it means for access and bandwidth if that is known.
 
@@ -142,7 +151,12 @@ def build(
             recent=decision.recent,
         ),
         access=access_report(access, names) if access is not None else None,
-        bandwidth=bandwidth_plan(bandwidth) if bandwidth is not None else None,
+        bandwidth=bandwidth,
+        conditions=[
+            ConditionReport(type=one.type, name=redact(one.name), text=redact(wording.condition(one)))
+            for one in conditions
+            if one.type not in wording.HARMLESS
+        ],
         live=plan.live_count,
     )
 

@@ -1,18 +1,27 @@
 """Writes the audit rows about shaping: what holds for a contract now, and whether the node shapes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.shaping.changes import bandwidth_changes
-from wgsyncd.core.shaping.profiles import Choice
+from wgsyncd.core.shaping.preview import RateChange, previous_choice
+from wgsyncd.core.shaping.profiles import Choice, ShapingPolicy
 from wgsyncd.engine.agent_state import AgentState
 
 
 class ShapingAudit:
-    """Compares each cycle with the last one. Its memory is in ``state``, so it outlives a reload, but no restart."""
+    """Compares each cycle with the last one. Its memory is in ``state``, so it outlives a reload.
+
+    After a restart, the kernel's rates tell what held before. It has none of contracts that were not limited.
+    """
 
     def __init__(self, node: str, state: AgentState) -> None:
         self._node, self._state = node, state
+
+    def look_back(self, changes: Iterable[RateChange], choices: Mapping[str, Choice], policy: ShapingPolicy) -> None:
+        """Take what the kernel has for what held in the last cycle, if this process has seen none."""
+        if self._state.bandwidths is None:
+            self._state.bandwidths = {**choices, **{one.owner: previous_choice(one, policy) for one in changes}}
 
     def note(self, choices: Mapping[str, Choice], fault: str, *, starts: bool) -> None:
         """Queue the audit rows of a cycle.
@@ -21,8 +30,7 @@ class ShapingAudit:
         """
         if starts and not fault:
             self._add(AuditAction.SHAPING_STARTED)
-        if self._state.bandwidths is not None:
-            self._state.queued_audit += bandwidth_changes(self._state.bandwidths, choices, self._node)
+        self._state.queued_audit += bandwidth_changes(self._state.bandwidths or {}, choices, self._node)
         self._state.bandwidths = dict(choices)
         if bool(fault) != bool(self._state.shaping_fault):
             action = AuditAction.SHAPING_FAILED if fault else AuditAction.SHAPING_RESTORED

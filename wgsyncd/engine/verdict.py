@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
+from wgsyncd.engine import wording
 
 if TYPE_CHECKING:
     from wgsyncd.engine.status_report import InterfaceReport, StatusReport
@@ -156,7 +157,7 @@ def _shaping(report: StatusReport) -> Iterator[Finding]:
         yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
     if shaping is not None and shaping.unknown:
         why = f"{counted(shaping.unknown, *_NAMES)} a profile that the configuration does not have"
-        yield warning("shaping", why, "wgsyncd check-config")
+        yield warning("shaping", why, "wgsyncd plan")
 
 
 def _waiting(report: StatusReport) -> Iterator[Finding]:
@@ -180,6 +181,7 @@ def _waiting(report: StatusReport) -> Iterator[Finding]:
         yield warning(
             "verification", f"it found {counted(report.findings, 'discrepancy', 'discrepancies')}", "wgsyncd verify"
         )
+    told = {*wording.HARMLESS, *(("unknown_profile",) if report.shaping is not None else ())}
     for kind, count in (report.conditions or {}).items():
-        if count:
-            yield warning(kind, f"{count} in the database", "sudo wgsyncd doctor")
+        if count and kind not in told:
+            yield warning(kind, wording.conditions(kind, count), "wgsyncd plan")

@@ -7,6 +7,7 @@ from wgsyncd.core.identity import SILENCE, Holder, OtherNode
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
+from wgsyncd.core.state import Condition
 from wgsyncd.core.words import counted
 
 UNTIL_MENDED = "waits until the unreadable key of a row is mended"
@@ -167,6 +168,31 @@ def discrepancy(one: Discrepancy) -> str:
     if one.check is Check.UNPOSTED:
         return f"{name} ({one.peer}): {value}, {other}: {expected}: {value - expected} bytes are not posted"
     return f"{name}: {value}, {other}: {expected} ({value - expected:+d})"
+
+
+HARMLESS = frozenset(("cap_reached",))
+"""Conditions of a store that are no trouble: the contract says what then happens."""
+_CONDITIONS = {
+    "unknown_profile": "names the bandwidth profile {!r}, which the configuration does not have",
+    "devices_over_limit": "has more devices than it may have: {}",
+}
+_COUNTED = {
+    "unknown_profile": ("contract names", "contracts name", "a bandwidth profile that the configuration does not have"),
+    "devices_over_limit": ("contract has", "contracts have", "more devices than max_devices"),
+}
+
+
+def condition(one: Condition) -> str:
+    """A condition of a store's own type, about its subject."""
+    return _CONDITIONS.get(one.type, f"{one.type}: {{}}").format(one.reason).removesuffix(": ")
+
+
+def conditions(kind: str, count: int) -> str:
+    """How many conditions of a store's own type there are."""
+    if kind not in _COUNTED:
+        return f"{count} in the database"
+    one, several, what = _COUNTED[kind]
+    return f"{counted(count, one, several)} {what}"
 
 
 def zone_changed(old: ZoneInfo, new: ZoneInfo) -> str:

@@ -23,6 +23,7 @@ from wgsyncd.core.words import counted
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.access_report import AccessDiff, AccessReport
 from wgsyncd.engine.bandwidth_report import BandwidthPlan, rate
+from wgsyncd.engine.inspector import FullPreview
 from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
 from wgsyncd.errors import FilterError
 
@@ -55,14 +56,11 @@ def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
         return report, ""
     settings = load.load(args.config)
     inspector = wiring.open_agent(settings).inspector
-    access = bandwidth = None
     try:
-        decision, access, bandwidth = inspector.preview_all()
+        found = inspector.preview_all()
     except FilterError as error:  # The packet filter alone cannot be asked.
-        decision, why = inspector.preview(), f"{why}. Access is not known: {error}".lstrip(". ")
-    return plan_report.build(
-        decision, settings.node.zone, time.time(), source="command", access=access, bandwidth=bandwidth
-    ), why
+        found, why = FullPreview(inspector.preview()), f"{why}. Access is not known: {error}".lstrip(". ")
+    return plan_report.build(**found._asdict(), zone=settings.node.zone, now=time.time(), source="command"), why
 
 
 class PlanPage:
@@ -104,6 +102,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
         )
     for row in report.rejected:
         lines.append((f"? row {row.row} ({row.device}), {row.reason}: {row.detail}", "warning"))
+    lines += [(f"? {one.name} {one.text}", "warning") for one in report.conditions]
     return [*lines, *_verdict(report)]
 
 
@@ -160,19 +159,20 @@ def _diff(diff: AccessDiff) -> Iterator[Line]:
 
 
 def _bandwidth(report: BandwidthPlan) -> Iterator[Line]:
-    """Whose rates change, and how many devices are limited from now on or no more."""
-    if report.begin:
-        yield f"+ bandwidth: {counted(report.begin, 'device is', 'devices are')} limited from now on", ""
-    if report.end:
-        yield f"- bandwidth: {counted(report.end, 'address is', 'addresses are')} not limited any more", ""
+    """Whose rates change, and which devices are limited from now on or no more."""
+    told = [f"+ bandwidth of {one.device} ({', '.join(one.addresses)}): {one.profile}" for one in report.begin[:_MOST]]
+    told += [f"- bandwidth of {one}: not limited any more" for one in report.end[:_MOST]]
     for one in report.changed[:_MOST]:
         rates = f"down {rate(one.down_before)} -> {rate(one.down)}, up {rate(one.up_before)} -> {rate(one.up)}"
-        yield f"~ bandwidth of {one.owner}, now {one.profile}: {rates}", ""
-    if (more := len(report.changed) - _MOST) > 0:
-        yield f"~ bandwidth of {more} more", ""
+        month = f" ({one.month})" if one.month else ""
+        told.append(f"~ bandwidth of {one.owner}: {one.profile_before} -> {one.profile}{month}: {rates}")
+    for sign, some in (("+", report.begin), ("-", report.end), ("~", report.changed)):
+        if (more := len(some) - _MOST) > 0:
+            told.append(f"{sign} bandwidth of {more} more")
+    yield from ((one, "") for one in told)
 
 
-_MOST = 20  # contracts that are shown
+_MOST = 20  # devices or contracts that are shown
 SOME = 5  # devices with the same change that are named
 _NO_POLICY = {"+": "every device reaches it", "-": "no policy covers it now"}
 _MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"

@@ -191,12 +191,12 @@ def _work(report: StatusReport) -> Iterator[Line]:
         told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'profile')}"
         yield f"policies: {told}, packets refused: {refused or 0}{mended}{stale}", ""
     if (shaping := report.shaping) is not None:
-        slowed = (
-            f", {counted(shaping.slowed, 'contract is', 'contracts are')} beyond their monthly cap"
-            if shaping.slowed
-            else ""
-        )
-        yield f"bandwidth: {counted(sum(shaping.devices.values()), 'device is', 'devices are')} shaped{slowed}", ""
+        devices = counted(sum(shaping.devices.values()), "device is", "devices are")
+        counts = {"slowed by a monthly cap": shaping.slowed, "with an unknown profile": shaping.unknown}
+        counts["beyond their device limit"] = (report.conditions or {}).get("devices_over_limit", 0)
+        told = "".join(f", {counted(count, 'contract')} {what}" for what, count in counts.items() if count)
+        drift = f", {counted(shaping.drift, 'object')} of tc not as wanted" if shaping.drift else ""
+        yield f"bandwidth: {devices} shaped{told}{drift}", ""
 
 
 def _event(one: RecentChange) -> str:

@@ -26,7 +26,7 @@ def _differ(before: Choice, now: Choice) -> bool:
 
 
 def _event(contract: str, before: Choice, now: Choice) -> AuditEvent:
-    facts = AuditFacts(profile=_name(now), previous_profile=_name(before), bandwidth=_cause(before, now))
+    facts = AuditFacts(profile=now.held, previous_profile=before.held, bandwidth=_cause(before, now))
     return AuditEvent(AuditAction.BANDWIDTH_CHANGED, contract, facts)
 
 
@@ -36,8 +36,3 @@ def _cause(before: Choice, now: Choice) -> BandwidthCause:
     if bool(before.beyond) != bool(now.beyond):
         return BandwidthCause.CAP_REACHED if now.beyond else BandwidthCause.CAP_ENDED
     return BandwidthCause.SETTINGS
-
-
-def _name(one: Choice) -> str:
-    """The profile whose rates hold. "-": the contract is not limited."""
-    return one.beyond or one.name or "-"

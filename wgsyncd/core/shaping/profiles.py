@@ -74,6 +74,11 @@ class Choice(NamedTuple):
     unknown: str = ""  # the name in the contract that the configuration does not have
     beyond: str = ""  # the profile whose rates hold, because the cap is reached
 
+    @property
+    def held(self) -> str:
+        """The profile whose rates hold. "-": there is none, so the contract is not limited."""
+        return self.beyond or self.name or "-"
+
     def rate(self, direction: Direction) -> int | None:
         """The rate of one direction in bytes per second. None: it is not limited."""
         return self.down if direction is Direction.DOWN else self.up
