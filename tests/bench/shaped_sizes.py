@@ -1,0 +1,173 @@
+"""What shaping costs by the number of devices: installing, comparing, one more device, and each packet.
+
+The other side is ``tc -batch`` with a file of the same objects, made beforehand.
+"""
+
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+from tests.namespace import own_network, run
+from wgsyncd.core.network import parse_host
+from wgsyncd.core.shaping.plan import first_new, make_plan
+from wgsyncd.core.shaping.profiles import Choice, Direction
+from wgsyncd.core.shaping.steps import Clsact, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.tree import DEVICE_PREFS, LINKS, Filter, HtbClass, Leaf
+from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted
+from wgsyncd.dataplane.tc.kernel import KernelTc
+from wgsyncd.engine.shaping import MOST_NEW
+
+_STANDARD = Choice("standard", 12_500_000, 2_500_000, True)
+_NOBODY = "10.255.255.254"  # a host that is no device
+_PACKETS, _ROUNDS = 2000, 40
+
+
+def _address(number: int) -> str:
+    return f"10.{200 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
+
+
+def wanted(devices: int) -> Wanted:
+    """Contracts of two devices each."""
+    return Wanted(tuple(
+        ShapedDevice(one, f"D{one}", f"{one // 2:05}", "wg0", (parse_host(_address(one)),), _STANDARD)
+        for one in range(1, devices + 1)
+    ))  # fmt: skip
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long the work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def install(tc: KernelTc, goal: Wanted) -> None:
+    """Make everything as the daemon does it, in portions."""
+    waiting = 1
+    while waiting:
+        found = tc.read()
+        some, waiting = first_new(goal, found, MOST_NEW)
+        failed = tc.apply(make_plan(some, found).prepare)
+        assert not failed, failed[0]
+
+
+def remove(tc: KernelTc) -> None:
+    """Take everything away, as for ``mode = "off"``."""
+    plan = make_plan(Wanted(), tc.read())
+    failed = tc.apply((*plan.withdraw, *plan.clean_up))
+    assert not failed, failed[0]
+
+
+def _as_tc(step: Step) -> str:
+    """The command of tc(8) for a step."""
+    link, thing = LINKS[step.direction or Direction.DOWN], step.thing
+    side = {Direction.DOWN: "dst_ip", Direction.UP: "src_ip"}[step.direction or Direction.DOWN]
+    match thing:
+        case RootQdisc():
+            return f"qdisc add dev {link} root handle 7767: htb default 0"
+        case HtbClass():
+            parent = f"7767:{thing.parent:x}" if thing.parent else "7767:"
+            burst, most = thing.buffer * thing.rate * 64, thing.cbuffer * thing.ceil * 64
+            return (
+                f"class add dev {link} parent {parent} classid 7767:{thing.minor:x} htb rate {thing.rate}bps "
+                f"ceil {thing.ceil}bps burst {burst // 10**9} cburst {most // 10**9} quantum {thing.quantum}"
+            )
+        case Leaf():
+            return (
+                f"qdisc add dev {link} parent 7767:{thing.minor:x} handle {thing.handle:x}: fq_codel flows {thing.flows} "
+                f"limit {thing.limit} memory_limit {thing.memory} target {thing.target}us interval {thing.interval}us"
+            )
+        case Filter():
+            protocol = "ip" if thing.pref == DEVICE_PREFS[4] else "ipv6"
+            return (
+                f"filter add dev {link} parent 7767: pref {thing.pref} protocol {protocol} handle {thing.handle} "
+                f"flower skip_hw {side} {thing.network} classid 7767:{thing.minor:x}"
+            )
+        case Clsact(interface):
+            return f"qdisc add dev {interface} clsact"
+        case Redirect(interface):
+            hook = "egress" if step.direction is Direction.DOWN else "ingress"
+            return (
+                f"filter add dev {interface} {hook} pref 63335 handle 1 protocol all matchall action mirred egress "
+                f"redirect dev {link}"
+            )
+    raise ValueError(step)
+
+
+def _batch(steps: Iterable[Step], path: Path) -> None:
+    path.write_text("".join(f"{_as_tc(one)}\n" for one in steps if not isinstance(one.thing, Link)))
+
+
+def _by_tc(path: Path) -> None:
+    for link in LINKS.values():
+        run("ip", "link", "add", link, "up", "txqueuelen", "1000", "type", "ifb")
+    run("tc", "-batch", str(path))
+
+
+def _shown_by_tc() -> None:
+    for link in LINKS.values():
+        for what in ("qdisc", "class", "filter"):
+            subprocess.run(["tc", what, "show", "dev", link], stdout=subprocess.DEVNULL, check=True)
+
+
+def _per_packet(targets: list[str]) -> float:
+    """Nanoseconds of a packet of 100 bytes to these addresses in turn, sending included: the best of some rounds."""
+    places, data = [(one, 9) for one in targets], bytes(72)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        best = float("inf")
+        for _ in range(_ROUNDS):
+            began = time.perf_counter()
+            for at in range(_PACKETS):
+                sender.sendto(data, places[at % len(places)])
+            best = min(best, time.perf_counter() - began)
+    return best / _PACKETS * 1e9
+
+
+def measure(devices: int, repeat: int) -> dict[str, object]:
+    """The seconds of each work by its name, and nanoseconds of a packet."""
+    goal, more = wanted(devices), wanted(devices + 1)
+    some: dict[str, list[float]] = {}
+
+    def took(name: str, work: Callable[[], object]) -> None:
+        some.setdefault(name, []).append(seconds(work))
+        print(f"{devices}: {name} {some[name][-1]:.4f} s", file=sys.stderr, flush=True)
+
+    with own_network(), tempfile.TemporaryDirectory() as folder:
+        run("ip", "link", "add", "wg0", "type", "dummy")  # it takes all packets, so only sending and tc are measured
+        run("ip", "addr", "add", "10.200.0.0/8", "dev", "wg0")
+        run("ip", "link", "set", "wg0", "up")
+        tc, path = KernelTc(timeout=600), Path(folder, "batch")
+        bare = _per_packet([_address(1)]), _per_packet([_address(one) for one in range(1, min(devices, _PACKETS) + 1)])
+        _batch(make_plan(goal, tc.read()).prepare, path)
+        for _ in range(repeat):
+            took("install by tc -batch", lambda: _by_tc(path))
+            found = tc.read()
+            assert all(len(tree.leaves) == len(tree.filters) == devices for tree in found.trees.values())
+            took("show by tc", _shown_by_tc)
+            took("remove", lambda: remove(tc))
+            took("install", lambda: install(tc, goal))
+            for _ in range(3):
+                took("unchanged", lambda: _assert_unchanged(tc, goal))
+            steps = make_plan(more, tc.read()).prepare
+            took("one more device", partial(tc.apply, steps))
+            _assert_unchanged(tc, more)
+            packets = {
+                "of no device": _per_packet([_NOBODY]) - bare[0],
+                "of one device": _per_packet([_address(1)]) - bare[0],
+                "of all in turn": _per_packet([_address(one) for one in range(1, min(devices, _PACKETS) + 1)])
+                - bare[1],
+            }
+            took("remove", lambda: remove(tc))
+        tc.close()
+    best = {name: round(min(times), 4) for name, times in some.items()}
+    return {"devices": devices, "seconds": best, "sending_ns": round(bare[0]),
+            "ns_per_packet": {name: round(one) for name, one in packets.items()}}  # fmt: skip
+
+
+def _assert_unchanged(tc: KernelTc, goal: Wanted) -> None:
+    assert make_plan(goal, tc.read()).is_empty
