@@ -13,6 +13,7 @@ from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import PrivatePostgres
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.shaping.profiles import Terms
+from wgsyncd.stores.nexavpn.backend import Backend
 from wgsyncd.stores.nexavpn.settings import Nexavpn, Policies
 
 SHAPING = """
@@ -82,3 +83,12 @@ def test_a_changed_group_changes_the_digest_only_with_shaping(nexa: NexavpnTable
     assert (after[0] != before[0], after[1] != before[1]) == (True, False)
     nexa.sql("UPDATE groups SET name = 'crew' WHERE name = 'staff'")
     assert shaped.digest(at_once=True) != after[0]
+
+
+def test_doctor_names_groups_without_a_user_of_this_gateway(nexa: NexavpnTables) -> None:
+    nexa.store(SHAPING)  # the node gets its gateways
+    join(nexa, "staff")
+    (found,) = [one for one in Backend(nexa.settings(SHAPING)).check() if one.check == "groups"]
+    assert found.message.startswith("no user of this gateway is in Guests; DROP, which shaping.by_group names")
+    join(nexa, "Guests; DROP")
+    assert not [one for one in Backend(nexa.settings(SHAPING)).check() if one.check == "groups"]

@@ -71,7 +71,15 @@ def test_sizes(size: str, is_bytes: int) -> None:
         ("[bandwidth.a]\nburst = 5", "bandwidth.a.burst", "is not a key that wgsyncd knows"),
         (f"[bandwidth.{'x' * 65}]", f"bandwidth.{'x' * 65}", "has a name that is empty, unprintable or longer"),
         ('[shaping]\nby_group = { staff = "x" }\n[bandwidth.x]', "shaping.by_group", "needs groups, and only NexaVPN"),
-        ('[shaping]\nby_group = "x"', "shaping.by_group", "xpected"),
+        ('[shaping]\nby_group = "x"', "shaping.by_group", "is not a table of texts"),
+        ("[shaping]\nby_group = { a = 1 }", "shaping.by_group", "is not a table of texts"),
+        ('[bandwidth.a]\ndown = "١٠Mbit"', "bandwidth.a.down", "is not a number with a unit"),
+        ('[bandwidth.a]\ndown = "10 Mbit😀"', "bandwidth.a.down", "is not a number with a unit"),
+        ('[bandwidth.a]\ndown = "-10Mbit"', "bandwidth.a.down", "is not a number with a unit"),
+        ("[bandwidth.a]\nup = nan", "bandwidth.a.up", "is not a number with a unit"),
+        ("[bandwidth.a]\nshared = 1", "bandwidth.a.shared", "is not true or false"),
+        ('[bandwidth.""]', "bandwidth.", "has a name that is empty"),
+        ('[bandwidth.a]\nup = "1Mbit"\n[bandwidth.a]\ndown = "1Mbit"', "(file)", "twice (at line"),
         ('[limits]\ndevices = "drop"', "limits.devices", "is none of ignore, report, reject"),
         ("[bandwidth]\na = 5", "bandwidth.a", "is not a table"),
     ],
@@ -80,6 +88,14 @@ def test_each_fault_is_told_with_its_key(text: str, key: str, why: str) -> None:
     found = faults(LEAST + text)
     assert list(found) == [key]
     assert why in found[key].why
+
+
+def test_nexavpn_has_no_monthly_caps_and_no_device_limits() -> None:
+    text = '[bandwidth.a]\nmonthly = "5GB"\nbeyond = "b"\n[bandwidth.b]\n[limits]\ndevices = "report"\n'
+    found = faults('control_plane = "nexavpn"\n' + LEAST + text)
+    assert {key: one.why.partition(",")[0] for key, one in found.items()} == {
+        "bandwidth.a.monthly": "needs the bytes of a contract's month", "limits.devices": "needs max_devices of contracts",
+    }  # fmt: skip
 
 
 def test_all_faults_are_told_at_once() -> None:

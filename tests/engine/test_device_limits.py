@@ -78,3 +78,21 @@ def test_while_a_row_is_rejected_by_a_limit_every_reconcile_plans(node: Node) ->
     node.change(5, status="revoked")  # like a row of another node, which no digest of this node covers
     node.agent.reconcile(digest="the same")
     assert peers(node) == {6, 7}
+
+
+def test_after_a_reboot_a_device_beyond_the_limit_has_its_peer_again(node: Node) -> None:
+    node.db.limits["0001"] = 1
+    node.cycle()
+    assert node.status.rejected == {"over_device_limit": 1}
+    node.reboot()
+    node.device(7)
+    node.cycle()
+    assert peers(node) == {5, 6}, "a limit refuses only new peers"
+    node.cycle()
+    assert node.status.rejected == {"over_device_limit": 2}
+    assert peers(node) == {5, 6}
+    node.change(6, status="paused")
+    node.cycle()
+    node.change(6, status="active")
+    node.cycle()
+    assert peers(node) == {5}, "who gave its place up is new"

@@ -87,6 +87,8 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
                 check(64e3 <= rate <= 30e9, f"{key}.{way}", "is not between 64kbit and 30Gbit")
         if f"{key}.monthly" in as_written:
             check(0 < one.monthly < 1 << 63, f"{key}.monthly", "is not between 1B and 9223372TB")
+            why = "needs the bytes of a contract's month, and NexaVPN has no contracts"
+            check(settings.control_plane != "nexavpn", f"{key}.monthly", why)
             check(bool(one.beyond), f"{key}.beyond", "is needed with monthly: the profile that holds from there on")
         if one.beyond:
             check(f"{key}.monthly" in as_written, f"{key}.monthly", "is needed with beyond: the bytes of a month")

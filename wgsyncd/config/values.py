@@ -43,6 +43,8 @@ def convert(value: object, kind: Any) -> Any:
         return tuple(PublicKey(key) for key in _each(value, decode_key, "public keys"))
     if kind == tuple[Network, ...]:  # msgspec takes a NamedTuple for an array
         return tuple(_each(value, parse_network, "networks"))
+    if kind == dict[str, str] and not _is_table_of_texts(value):
+        raise ValueError('is not a table of texts, such as { staff = "fast" }')
     if get_origin(kind) is Literal and value not in get_args(kind):
         raise ValueError(f"is none of {', '.join(map(str, get_args(kind)))}")
     try:
@@ -83,8 +85,12 @@ def _special(kind: type, value: object) -> object:
     raise TypeError(kind)
 
 
+def _is_table_of_texts(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
+
+
 def _with_unit(text: object, units: Mapping[str, float], example: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", text) if isinstance(text, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f"is not a number with a unit ({', '.join(units)}), such as {example}")
     return float(match[1]) * units[match[2]]

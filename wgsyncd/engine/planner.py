@@ -16,6 +16,7 @@ from wgsyncd.core.peers.guard import AccessMemory, Decision, RemovalLimits, appl
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
+from wgsyncd.core.shaping.limits import with_lost_peers
 from wgsyncd.core.state import NodeState, remembered
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.interfaces import Actual
@@ -123,7 +124,7 @@ class Planner:
             self._is_adopted = snapshot.adopted
         policy = self._policy_of_now()
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
-        rows = lifecycle.with_transitions(snapshot.rows, steps)
+        rows = with_lost_peers(lifecycle.with_transitions(snapshot.rows, steps), node_state, actual)
         desired = build_desired(
             rows, self._sites, policy, actual, now, node_state.installed_peers,
             self._take_cached() if part_of is None else self._peers, self._moved(snapshot, node_state),

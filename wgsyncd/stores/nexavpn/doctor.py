@@ -126,7 +126,18 @@ def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
         yield fault("rights", told, f"psql -c {shlex.quote(fix)}")
     else:
         yield ok("rights", "the role has what it needs, and none on the application's tables")
+    yield from _groups(connection, settings)
     yield from _entry(connection, settings)
+
+
+def _groups(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    """Groups that have a bandwidth profile, and no user of this gateway. Their names may be wrong."""
+    named = settings.shaping.by_group
+    asked = "SELECT name FROM wgsyncd.groups WHERE deleted_at IS NULL AND name = ANY(%s)"
+    there = {name for (name,) in connection.query(asked, (list(named),))} if named else set()
+    if missing := [name for name in named if name not in there]:
+        why = f"no user of this gateway is in {', '.join(missing)}, which shaping.by_group names: is the name right?"
+        yield warning("groups", why, "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd")
 
 
 def _lacking(connection: Connection) -> Iterator[str]:
