@@ -109,6 +109,25 @@ def test_an_unknown_profile_and_a_reached_cap_are_conditions_of_their_contracts(
     assert conditions(months, "") == set()
 
 
+ODD = ("😀 émoji", "standard ", "STANDARD", "O\\'Neil \\\\", "ß" * 64, "0", "\t", "ｓtandard")
+
+
+@pytest.mark.parametrize("profile", ODD)
+def test_a_profile_that_only_looks_like_a_known_one_is_unknown_and_told_once(
+    months: MikyunTables, profile: str
+) -> None:
+    """SQL may compare without case and trailing spaces. A condition that came back otherwise would start again."""
+    name_profile(months, "0002", profile)
+    named = profile.replace("\\'", "'").replace("\\\\", "\\") if isinstance(months, RealMikyunTables) else profile
+    store = months.store(CONFIG)
+    found = store.snapshot()
+    assert found.terms["0002"] == Terms(named)
+    (one,) = found.conditions or ()
+    assert one.reason == named
+    store.commit(store.load_state(calendar()), WriteBatch(started=frozenset((one,))), calendar())
+    assert months.store(CONFIG).load_state(calendar()).conditions == {one}
+
+
 # -- device limits
 
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 
+from wgsyncd.demo.bench import GIB
 from wgsyncd.demo.environment import Environment
 from wgsyncd.demo.fixtures import MOVED, SCANS, DeviceSpec
 from wgsyncd.demo.observation import Check, Outcome, Row, Sample
@@ -25,7 +26,7 @@ def bought(env: Environment) -> Check[Row]:
     if _is_lacking(env.sample()):
         _name(env, {"0001": "", "0002": ""})
         return _unlimited(env)
-    rates = _download(env, {SCANS: 4 * MBIT["standard"], MOVED: 4 * MBIT["premium"]})
+    rates = _download(env, SCANS, MOVED)
     fits = _fits(env, rates[SCANS], "standard") and _fits(env, rates[MOVED], "premium")
     seen = f"0001 has {rates[SCANS]:.1f} Mbit/s, 0002 has {rates[MOVED]:.1f} Mbit/s"
     return lambda _: Outcome(seen, "0001 standard, 0002 premium", fits)
@@ -40,7 +41,7 @@ def raised(env: Environment) -> Check[Row]:
     while MBIT["standard"] in _ceilings(env) and time.monotonic() < began + 10 * env.pace:
         time.sleep(0.01)
     took = time.monotonic() - began
-    rate = _download(env, {SCANS: 4 * MBIT["premium"]})[SCANS]
+    rate = _download(env, SCANS)[SCANS]
     seen, ok = f"0001 has {rate:.1f} Mbit/s, {took * 1000:.0f} ms after the UPDATE", _fits(env, rate, "premium")
     in_time = took < env.pace  # a second on an ordinary machine
 
@@ -89,20 +90,22 @@ def _unlimited(env: Environment) -> Check[Row]:
     return lambda _: Outcome("nobody is limited", "customers are served", through, note)
 
 
-def _download(env: Environment, megabits: Mapping[DeviceSpec, int]) -> dict[DeviceSpec, float]:
-    """The Mbit/s at which devices download at the same time, as WireGuard counts. ``megabits``: how much each gets."""
+def _download(env: Environment, *devices: DeviceSpec) -> dict[DeviceSpec, float]:
+    """The Mbit/s at which devices download at the same time, as WireGuard counts."""
     before = env.sample()
-    transfers = [env.customers[spec].transfer(up=0, down=much * 125_000) for spec, much in megabits.items()]
+    transfers = [env.customers[spec].transfer(up=0, down=GIB) for spec in devices]
 
     def got(sample: Sample[Row], spec: DeviceSpec) -> int:
         return sample.counted(env.key(spec)).tx
 
-    env.wait(lambda sample: all(got(sample, one) > got(before, one) + _BEGUN for one in megabits))
+    env.wait(lambda sample: all(got(sample, one) > got(before, one) + _BEGUN for one in devices))
     first = env.sample()
-    env.wait(lambda sample: sample.at > first.at + _SECONDS)
+    env.wait(lambda sample: sample.at > first.at + _SECONDS * env.pace)
     last = env.sample()
-    env.finish(*transfers)
-    return {one: (got(last, one) - got(first, one)) / (last.at - first.at) / 125_000 for one in megabits}
+    for one in transfers:
+        one.kill()
+        one.wait()
+    return {one: (got(last, one) - got(first, one)) / (last.at - first.at) / 125_000 for one in devices}
 
 
 def _fits(env: Environment, rate: float, profile: str) -> bool:
