@@ -122,7 +122,7 @@ def test_a_profile_that_only_looks_like_a_known_one_is_unknown_and_told_once(
     store = months.store(CONFIG)
     found = store.snapshot()
     assert found.terms["0002"] == Terms(named)
-    (one,) = found.conditions or ()
+    (one,) = found.conditions or frozenset()
     assert one.reason == named
     store.commit(store.load_state(calendar()), WriteBatch(started=frozenset((one,))), calendar())
     assert months.store(CONFIG).load_state(calendar()).conditions == {one}

@@ -105,7 +105,7 @@ class Shaping:
         }  # fmt: skip
         if found is None:
             return ShapingCycle(wanted, ShapingPlan(), going, False)
-        self._audit.look_back(preview(wanted, found).changed, wanted.choices, self._policy)
+        self._audit.look_back(wanted, found, self._policy)
         some, waiting = first_new(wanted, found, MOST_NEW)
         starts = bool(some.devices) and not any(tree.index for tree in found.trees.values())
         return ShapingCycle(some, make_plan(some, found), going, True, waiting, starts)

@@ -1,11 +1,13 @@
 """Writes the audit rows about shaping: what holds for a contract now, and whether the node shapes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.shaping.changes import bandwidth_changes
-from wgsyncd.core.shaping.preview import RateChange, previous_choice
+from wgsyncd.core.shaping.preview import preview, previous_choice
 from wgsyncd.core.shaping.profiles import Choice, ShapingPolicy
+from wgsyncd.core.shaping.tree import KernelState
+from wgsyncd.core.shaping.wanted import Wanted
 from wgsyncd.engine.agent_state import AgentState
 
 
@@ -18,10 +20,11 @@ class ShapingAudit:
     def __init__(self, node: str, state: AgentState) -> None:
         self._node, self._state = node, state
 
-    def look_back(self, changes: Iterable[RateChange], choices: Mapping[str, Choice], policy: ShapingPolicy) -> None:
+    def look_back(self, wanted: Wanted, found: KernelState, policy: ShapingPolicy) -> None:
         """Take what the kernel has for what held in the last cycle, if this process has seen none."""
         if self._state.bandwidths is None:
-            self._state.bandwidths = {**choices, **{one.owner: previous_choice(one, policy) for one in changes}}
+            before = {one.owner: previous_choice(one, policy) for one in preview(wanted, found).changed}
+            self._state.bandwidths = {**wanted.choices, **before}
 
     def note(self, choices: Mapping[str, Choice], fault: str, *, starts: bool) -> None:
         """Queue the audit rows of a cycle.
