@@ -108,10 +108,16 @@ def run(args: argparse.Namespace) -> int:
         head, rows = report.rows()
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow((*head, "rx_bytes", "tx_bytes", "total_bytes"))
-        writer.writerows((*map(output.sanitize, names), *_numbers(one)) for names, one in rows)
+        writer.writerows((*map(_cell, names), *_numbers(one)) for names, one in rows)
     else:
         _print_table(report, whole=args.since is not None)
     return 0
+
+
+def _cell(name: str) -> str:
+    """A name that no spreadsheet takes for a formula (OWASP, "CSV Injection"). Customers may choose names."""
+    plain = output.sanitize(name)
+    return f"'{plain}" if plain.startswith(("=", "+", "-", "@")) else plain
 
 
 def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> UsageReport:
