@@ -17,7 +17,7 @@ from tests.node import CONFIG
 from tests.page_site import Site
 from wgsyncd.cli import main, output, wiring
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.tree import ShapedTraffic
+from wgsyncd.core.shaping.tree import ShapedTraffic, Tree
 from wgsyncd.errors import ShapingError
 
 Run = Callable[..., str]
@@ -186,6 +186,16 @@ def test_verify_compares_the_trees_with_the_rows(node: ShapedNode, run: Run) -> 
     assert found == [{"check": "shaping", "device": FIVE, "what": why, "numbers": {}}]
     node.cycle()
     assert "everything adds up" in run("verify")
+
+
+def test_verify_tells_no_thousands_of_missing_objects(node: ShapedNode, run: Run) -> None:
+    for number in range(10, 40):
+        node.device(number)
+    node.cycle()
+    node.tc.trees = {way: Tree() for way in Direction}
+    found = json.loads(run("verify", "--json", status=1))["findings"]
+    assert len(found) == 101
+    assert "more than 100 objects of tc are missing or different" in found[0]["what"]
 
 
 def test_verify_says_that_tc_cannot_be_read_or_belongs_to_another_program(node: ShapedNode, run: Run) -> None:
