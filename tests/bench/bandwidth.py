@@ -159,7 +159,7 @@ def cost_text(results: list[dict[str, Any]]) -> str:
             cells.append(f"{cell} / {other:.2g} = {took / other:.2g}" if other else cell)
         rows.append([f"{name}, s", *cells])
     for name in ("of no device", "of one device", "of all in turn"):
-        rows.append([f"a packet {name}, ns", *(str(one["ns_per_packet"][name]) for one in results)])
+        rows.append([f"shaping adds to a packet {name}, ns", *(str(one["ns_per_packet"][name]) for one in results)])
     rows.insert(0, ["---"] * (len(results) + 1))
     rows.insert(0, ["", *(f"{one['devices']:,} devices" for one in results)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
