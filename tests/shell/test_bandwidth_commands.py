@@ -159,6 +159,9 @@ def test_a_plan_and_the_status_name_contracts_to_mend(node: ShapedNode, run: Run
     told = run("plan", "--no-daemon", status=2)
     assert "? 0001 names the bandwidth profile 'gold', which the configuration does not have" in told
     assert "? 0001 has more devices than it may have: 3 > 2" in told
+    for number in (5, 6):
+        node.change(number, is_parent=1)
+    assert "? 0001 has 2 parent devices, and may have one" in run("plan", "--no-daemon", status=2)
     told = run("status", "--no-daemon", status=1)
     assert "1 contract names a bandwidth profile that the configuration does not have" in told
     assert "1 contract has more devices than max_devices" in told

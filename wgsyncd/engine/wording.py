@@ -175,6 +175,7 @@ HARMLESS = frozenset(("cap_reached",))
 _CONDITIONS = {
     "unknown_profile": "names the bandwidth profile {!r}, which the configuration does not have",
     "devices_over_limit": "has more devices than it may have: {}",
+    "parent_conflict": "has {} parent devices, and may have one",
 }
 _COUNTED = {
     "unknown_profile": ("contract names", "contracts name", "a bandwidth profile that the configuration does not have"),
