@@ -6,11 +6,11 @@ It asks with the daemon's account and writes nothing.
 import contextlib
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.words import counted
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.border import sensible
@@ -32,6 +32,9 @@ _SECRETS = {
     "customer_devices": {"private_key", "nc_user", "nc_password"},
     "contracts": {"identity_passphrase", "nc_password", "customer_name", "customer_email", "customer_phone"},
 }
+_NODES = "SELECT node FROM wgsyncd_nodes ORDER BY node"
+_UNWRITTEN = "SELECT COUNT(*) FROM wgsyncd_unwritten WHERE node = %s"
+_T = TypeVar("_T")
 Rights = Mapping[tuple[str, str], frozenset[str]]  # table and column: the privileges that the account has
 
 
@@ -43,7 +46,14 @@ def examine(settings: Settings) -> Database:
         name, _, host = str(account).rpartition("@")
         account = f"'{name}'@'{host}'"
         schema, newer = _schema(connection)
-        rights = _rights(connection)
+        rights, node = _rights(connection), settings.node.name
+
+        def own(ask: Callable[[], _T], unknown: _T) -> _T:
+            """What an own table says. ``unknown``: nobody knows, and another finding reports why."""
+            with contextlib.suppress(StoreError):
+                return ask() if not schema else unknown
+            return unknown
+
         probed = open_probe(connection, mikyun(settings).language).findings()
         # Columns of own tables that are of another version are no findings of their own.
         application = tuple(one for one in probed if not (schema and one.check.startswith("wgsyncd_")))
@@ -57,7 +67,7 @@ def examine(settings: Settings) -> Database:
             socket=str(socket),
             schema=schema,
             newer=newer,
-            nodes=_nodes(connection) if not schema else (),
+            nodes=own(lambda: tuple(str(row[0]) for row in connection.query(_NODES)), ()),
             lacking=tuple(_lacking(connection, rights)),
             secrets=tuple(_secrets(rights)),
             extra=(*_everywhere(connection, account), *_extra(rights)),
@@ -66,9 +76,9 @@ def examine(settings: Settings) -> Database:
             ahead=float(at) - (before + after) / 2,
             doubt=(after - before) / 2,
             newest=_newest(connection, settings),
-            set_aside=_set_aside(connection, settings) if not schema else (),
-            unwritten=_unwritten(connection, settings) if not schema else 0,
-            holder=_holder(connection, settings) if not schema else "",
+            set_aside=own(lambda: load(connection, node), ()),
+            unwritten=own(lambda: int(connection.query(_UNWRITTEN, (node,))[0][0]), 0),
+            holder=own(lambda: _holder(connection, node), ""),
             application=application,
         )
 
@@ -92,37 +102,12 @@ def _schema(connection: Connection) -> tuple[str, bool]:
     return "", False
 
 
-def _nodes(connection: Connection) -> tuple[str, ...]:
-    try:
-        return tuple(str(row[0]) for row in connection.query("SELECT node FROM wgsyncd_nodes ORDER BY node"))
-    except StoreError:
-        return ()
-
-
-def _holder(connection: Connection, settings: Settings) -> str:
-    try:
-        known = NodeHolder(connection, MARIADB, settings.node.name).load()
-    except StoreError:  # the finding about rights reports it
-        return ""
+def _holder(connection: Connection, node: str) -> str:
+    known = NodeHolder(connection, MARIADB, node).load()
     if known is None or not known.identity.machine:
         return ""
     heard = "its wgsyncd has stopped" if known.age is None else f"heartbeat {max(0.0, known.age):.0f} s ago"
     return f"host {known.identity.host}, {heard}"
-
-
-def _set_aside(connection: Connection, settings: Settings) -> tuple[SetAside, ...]:
-    try:
-        return load(connection, settings.node.name)
-    except StoreError:  # the finding about rights reports it
-        return ()
-
-
-def _unwritten(connection: Connection, settings: Settings) -> int:
-    try:
-        sql = "SELECT COUNT(*) FROM wgsyncd_unwritten WHERE node = %s"
-        return int(connection.query(sql, (settings.node.name,))[0][0])
-    except StoreError:  # the finding about rights reports it
-        return 0
 
 
 def _server_offset(connection: Connection) -> int:
