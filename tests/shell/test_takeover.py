@@ -32,7 +32,7 @@ def other(node: Node, monkeypatch: pytest.MonkeyPatch) -> Node:
     beta.machine, beta.now = FakeMachine("beta", "fake-boot-2"), node.now + 20
     beta.store.clock = lambda: beta.now
     beta.start()
-    monkeypatch.setattr(wiring, "open_claimant", lambda _: beta.agent)
+    monkeypatch.setattr(wiring, "open_agent", lambda _, claims: beta.agent)
     return beta
 
 
@@ -64,7 +64,7 @@ def test_it_takes_the_node_over_and_the_daemon_here_may_start(other: Node, run: 
 def test_there_may_be_nothing_to_take_over(run: Run, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.machine = FakeMachine("alpha")
     node.start()
-    monkeypatch.setattr(wiring, "open_claimant", lambda _: node.agent)
+    monkeypatch.setattr(wiring, "open_agent", lambda _, claims: node.agent)
     assert run("takeover") == (0, ["no machine has run node r640 yet: start wgsyncd here"])
     node.cycle()
     assert run("takeover")[1][0].startswith("node r640 was last run by host alpha (boot fake-boot-1), heartbeat")

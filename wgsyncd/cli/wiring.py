@@ -57,25 +57,18 @@ def _shaping(settings: Settings, status: DaemonStatus, state: AgentState, tc: Ke
     return Shaping(settings, tc or KernelTc(), status, state)
 
 
-def open_agent(settings: Settings) -> Agent:
-    """The agent of a command, which reads and writes by itself."""
+def open_agent(settings: Settings, *, claims: bool = False) -> Agent:
+    """The agent of a command, which reads and writes by itself. ``claims``: it may take the node over from another."""
     from wgsyncd import log
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
 
     log.configure("warning")  # to standard error: standard output is the command's answer
+    if claims:
+        from wgsyncd.daemon.machine import LocalMachine
+
+        return _agent(settings, open_wireguard(), DaemonStatus(), AgentState(), LocalMachine())
     return _agent(settings, open_wireguard(), DaemonStatus(), AgentState(), packet_filter=_filter_view(settings))
-
-
-def open_claimant(settings: Settings) -> Agent:
-    """The agent of a command that may take the node over for this machine."""
-    from wgsyncd import log
-    from wgsyncd.daemon.machine import LocalMachine
-    from wgsyncd.engine.agent_state import AgentState
-    from wgsyncd.engine.status import DaemonStatus
-
-    log.configure("warning")
-    return _agent(settings, open_wireguard(), DaemonStatus(), AgentState(), LocalMachine())
 
 
 def daemon_agents(status: DaemonStatus) -> Callable[[Settings, AgentState], Agent]:

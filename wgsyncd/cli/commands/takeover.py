@@ -47,7 +47,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     settings = load.load(args.config)
-    node, agent = settings.node.name, wiring.open_claimant(settings)
+    node, agent = settings.node.name, wiring.open_agent(settings, claims=True)
     holder, verdict = agent.holding.look()
     if verdict is Verdict.OWN or holder is None:
         output.print_report(_report(node, holder, taken_over=False), _lines(node, holder), json=args.json)

@@ -107,9 +107,8 @@ def _entering(settings: Settings, error: StoreError) -> str:
     return "wgsyncd check-config && mariadb-admin ping"
 
 
-def _init(facts: Database, *, grants: bool = True) -> str:
-    command = f"wgsyncd init-db --socket {shlex.quote(facts.socket)}"
-    return f"{command} --grants {quoted(facts.account)}" if grants else command
+def _init(facts: Database) -> str:
+    return f"wgsyncd init-db --socket {shlex.quote(facts.socket)} --grants {quoted(facts.account)}"
 
 
 def quoted(text: str) -> str:
