@@ -21,7 +21,7 @@ from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected
 from wgsyncd.engine.policies_report import PoliciesReport, policies_report
 from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
-from wgsyncd.engine.status_update import refresh, update_from_reconcile
+from wgsyncd.engine.status_update import UNKNOWN, refresh, update_from_reconcile
 from wgsyncd.engine.verdict import Verdict, find_troubles, judge
 from wgsyncd.redact import redact
 
@@ -240,21 +240,21 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         interfaces=[
             InterfaceReport(
                 interface=name,
-                present=one is not None and one.present,
-                kind=one.kind if one is not None and one.present else "unreadable",
-                desired=one.desired if one else None,
-                actual=one.actual if one else 0,
-                online=one.online if one else 0,
-                frozen=one.frozen if one else 0,
-                foreign=one.foreign if one else 0,
-                drift=one.drift if one else 0,
-                rx_bytes=one.received if one else 0,
-                tx_bytes=one.sent if one else 0,
-                rx_rate=one.rx_rate if one else None,
-                tx_rate=one.tx_rate if one else None,
-                latest_handshake=iso(one.latest_handshake, zone) if one else None,
+                present=one.present,
+                kind=one.kind if one.present else "unreadable",
+                desired=one.desired,
+                actual=one.actual,
+                online=one.online,
+                frozen=one.frozen,
+                foreign=one.foreign,
+                drift=one.drift,
+                rx_bytes=one.received,
+                tx_bytes=one.sent,
+                rx_rate=one.rx_rate,
+                tx_rate=one.tx_rate,
+                latest_handshake=iso(one.latest_handshake, zone),
             )
-            for name, one in ((name, interfaces.get(name)) for name in settings.interfaces)
+            for name, one in ((name, interfaces.get(name, UNKNOWN)) for name in settings.interfaces)
         ],
         cycles=None,
         last_error=redact(status.last_error) if away else "",

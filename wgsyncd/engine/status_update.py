@@ -57,7 +57,7 @@ def update_from_reconcile(
     status.reconciled = True
 
 
-_UNKNOWN = InterfaceStatus(present=False, desired=None)
+UNKNOWN = InterfaceStatus(present=False, desired=None)
 
 
 def refresh(status: DaemonStatus, settings: Settings, actual: Actual, meter: RateMeter, now: float) -> None:
@@ -68,7 +68,7 @@ def refresh(status: DaemonStatus, settings: Settings, actual: Actual, meter: Rat
     status.dumps = note(status.dumps, actual, now)
     before = status.interfaces
     status.interfaces = {
-        name: _rated(_refreshed(status.interfaces.get(name, _UNKNOWN), actual.get(name), now), name, meter, now)
+        name: _rated(_refreshed(status.interfaces.get(name, UNKNOWN), actual.get(name), now), name, meter, now)
         for name in settings.interfaces
     }
     _note_history(status, before, now)
