@@ -260,11 +260,25 @@ def test_a_new_process_goes_on_with_the_table_that_the_last_one_left(router: Gat
     assert router.netfilter.generation() == generation
 
 
-def test_a_damaged_table_at_start_lets_nothing_through(router: Gateway) -> None:
+@pytest.mark.parametrize("command", ["insert rule {0} judge accept", "delete chain {0} forward"])
+def test_other_chains_at_start_are_replaced_and_access_stays(router: Gateway, command: str) -> None:
     router.cycle(BOTH, tables(OPEN))
-    router.nft.run("insert rule inet wgsyncd judge accept\n")
+    client, server = flow(router)
+    router.nft.run(command.format("inet wgsyncd") + "\n")
+    router.restart()
+    assert router.passes(client, server, "10.1.0.1") and router.passes(server, client, "10.8.0.2")
+    assert not router.reaches(router.alice, "10.8.0.2", "10.2.0.1")
+    assert router.found().is_intact
+
+
+@pytest.mark.parametrize("command", ["d4_{} {{ 10.2.0.0/16 }}", "devices4 {{ 10.8.0.9 : accept }}"])
+def test_elements_that_wgsyncd_never_makes_let_nothing_through_at_start(router: Gateway, command: str) -> None:
+    router.cycle(BOTH, tables(OPEN))
+    profile = router.found().ruleset.elements[parse_host("10.8.0.2")].profile
+    router.nft.run(f"add element inet wgsyncd {command.format(profile)}\n")
     router.restart()
     assert not router.reaches(router.alice, "10.8.0.2", "10.1.0.1")
+    assert not router.reaches(router.alice, "10.8.0.2", "10.2.0.1")
 
 
 def test_a_table_that_is_not_wanted_any_more_is_removed(router: Gateway) -> None:

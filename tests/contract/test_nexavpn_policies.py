@@ -132,8 +132,15 @@ def test_without_enforcement_nothing_of_it_is_read(nexa: NexavpnTables, monkeypa
 
 
 def test_a_text_that_is_no_dns_server_opens_nothing(nexa: NexavpnTables) -> None:
-    nexa.sql("UPDATE gateways SET dns_servers = %s", ["10.0.0.53", "0.0.0.0/0"])
+    nexa.sql("UPDATE gateways SET dns_servers = %s", ["10.0.0.53", "0.0.0.0/0", None])
     assert policies(nexa.store()).dns_servers == {parse_host("10.0.0.53")}
+
+
+def test_a_policy_without_a_target_is_told(nexa: NexavpnTables) -> None:
+    nexa.policy("nobody's", "allow", "10.9.0.0/16")
+    nexa.policy("a draft", "allow", "10.9.0.0/16", is_active=False)
+    odd = str(named("nobody's"))
+    assert nexa.store().snapshot().conditions == frozenset({Condition(POLICY_FAULTY, odd, odd, "no target")})
 
 
 def test_an_effect_that_is_cut_off_is_no_effect(nexa: NexavpnTables) -> None:

@@ -104,6 +104,39 @@ def test_each_column_is_read_and_is_in_the_digest(
 _WHICH = {"gateways": "AND name = 'wg0'"}
 
 
+NULLS = {
+    "key": ("devices", "public_key", Reason.KEYS_DISAGREE),
+    "status": ("devices", "status", "unknown"),
+    "name": ("devices", "name", ""),
+    "peer's key": ("wireguard_peers", "public_key", Reason.KEYS_DISAGREE),
+    "address": ("wireguard_peers", "assigned_ip", ""),
+    "time": ("wireguard_peers", "created_at", ""),
+    "user": ("users", "is_active", "user alice inactive"),
+    "gateway": ("gateways", "is_active", "gateway inactive"),
+}
+
+
+@pytest.mark.parametrize(("table", "column", "why"), NULLS.values(), ids=NULLS.keys())
+def test_a_null_that_the_application_has_allowed_stops_no_other_row(
+    nexa: NexavpnTables, table: str, column: str, why: Reason | str
+) -> None:
+    store = nexa.store()
+    nexa.insert(5)
+    nexa.insert(6)
+    nexa.sql(f"ALTER TABLE {table} ALTER {column} DROP NOT NULL")
+    which = {"devices": nexa.id(5), "wireguard_peers": nexa.peer_id(5), "users": named("alice")}
+    nexa.sql(f"UPDATE {table} SET {column} = NULL WHERE id = %s", which.get(table, named("wg0")))
+    found, other = store.snapshot().rows
+    inactive = found.inactive_reason(NOW)
+    if isinstance(why, Reason):
+        assert found.fault == why
+    elif why == "unknown":
+        assert found.status == "unknown"
+    else:
+        assert (found.fault, wording.inactive(inactive) if inactive else "") == (None, why)
+    assert (other.fault, other.status) == (None, "active")
+
+
 def test_two_active_rows_of_a_device(nexa: NexavpnTables) -> None:
     store = nexa.store()
     nexa.insert(5)

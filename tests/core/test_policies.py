@@ -107,6 +107,13 @@ def test_an_unknown_target_is_nobody_and_is_told() -> None:
     assert [(fault.kind, fault.text) for fault in resolver.faults] == [(FaultKind.TARGET, "team")]
 
 
+def test_a_policy_without_a_target_is_for_nobody_and_is_told() -> None:
+    resolver = Resolver(tables(policy(1, "allow", "10.1.0.0/16", to=())), USUAL)
+    assert resolver.access(device(2)) == NO_ACCESS
+    assert [(fault.policy, fault.kind) for fault in resolver.faults] == [(1, FaultKind.NO_TARGET)]
+    assert not Resolver(tables(policy(1, "allow", "10.1.0.0/16", to=(), active=False)), USUAL).faults
+
+
 @pytest.mark.parametrize(
     ("effect", "text", "left"),
     [

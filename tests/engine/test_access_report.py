@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.policing import device, policy, ruleset, tables
+from wgsyncd.core.inspect.names import DeviceName, Labels
 from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.policies.model import Access, PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import plan_access
@@ -18,7 +19,7 @@ def report(found: Ruleset | None, *policies: PolicyTables) -> AccessReport:
     limits, dumped = RemovalLimits(3, 0.2, 3), DEVICES[::-1]
     return access_report.access_report(
         plan_access(dumped, policies[0], PolicySettings(), limits, found, None, tunnels=frozenset({"wg0"})),
-        {"dev-2": "laptop"},
+        Labels([DeviceName(2, "dev-2", "alice", "laptop")]),
     )
 
 

@@ -93,6 +93,8 @@ def test_an_address_is_allowed_or_refused_and_the_policy_is_named(bench: Bench) 
     assert shown.startswith("laptop 5 has its peer on wg0")
     assert f"row        {bench.tables.id(5)}, user alice, wg0, " in shown
     assert bench.daemon.cli("usage", "alice").stdout.startswith("user alice, by day")
+    assert "+  wg0  laptop 5 of alice  wanted" in bench.daemon.cli("status", code=None).stdout
+    assert "no device or user is called 'nobody'" in bench.daemon.cli("usage", "nobody", code=1).stderr
     assert "0 of 0 users with traffic" in bench.daemon.cli("usage", "--top", "3", "--by-user").stdout
     (device,) = json.loads(bench.daemon.cli("devices", "laptop", "--json").stdout)["devices"]
     assert device["reaches"] == found["allowed"] and device["more_ranges"] == 0

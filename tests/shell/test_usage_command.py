@@ -101,7 +101,7 @@ def test_all_by_day_as_a_table(run: Run) -> None:
 def test_one_device_for_machines(run: Run) -> None:
     found = data(run, "0001-dev-005", "--since", "2026-09-20")
     assert found == {
-        "of": {"kind": "device", "device": "0001-DEV-005", "owner": "0001"},
+        "of": {"kind": "device", "device": "0001-DEV-005", "name": "", "owner": "0001"},
         "by": "day", "since": "2026-09-20", "until": "2026-09-21", "zone": "Asia/Tokyo", "perspective": "server",
         "notes": [], "bandwidth": None, "owner_word": "owner",
         "total": {"rx_bytes": GiB, "tx_bytes": 2 * GiB, "total_bytes": 3 * GiB},
@@ -115,14 +115,14 @@ def test_one_device_for_machines(run: Run) -> None:
 
 def test_a_device_that_is_gone_still_has_its_history(run: Run) -> None:
     found = data(run, "m020-dev-099", "--since", "2026-09-19")
-    assert found["of"] == {"kind": "device", "device": "M020-DEV-099", "owner": "(gone)"}
+    assert found["of"] == {"kind": "device", "device": "M020-DEV-099", "name": "", "owner": "(gone)"}
     assert found["total"]["rx_bytes"] == 3000
     assert "alike: M020-DEV-099" in run("M020-DEV-99")[1]
 
 
 def test_an_owner_is_the_owners_devices(run: Run) -> None:
     found = data(run, "0001", "--by", "month")
-    assert found["of"] == {"kind": "owner", "device": None, "owner": "0001"}
+    assert found["of"] == {"kind": "owner", "device": None, "name": "", "owner": "0001"}
     assert len(found["periods"]) == 12
     assert found["periods"][-1] == {"period": "2026-09", "rx_bytes": GiB + 1, "tx_bytes": 2 * GiB + 2,
                                     "total_bytes": 3 * GiB + 3}  # fmt: skip

@@ -58,7 +58,7 @@ def test_verify_says_what_does_not_with_both_numbers(at_work: Node, run: Run) ->
     status, (text,) = run("verify", "--json")
     assert status == 1
     data = json.loads(text)
-    assert data["findings"][1] == {"check": "figure", "device": "0001-DEV-005",
+    assert data["findings"][1] == {"check": "figure", "device": "0001-DEV-005", "name": "",
                                    "what": "rx of 24 h: 7, its buckets: 3000 (-2993)",
                                    "numbers": {"rx of 24 h": 7, "its buckets": 3000}}  # fmt: skip
     assert [one["check"] for one in data["notes"]] == ["low"]

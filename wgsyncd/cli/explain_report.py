@@ -10,6 +10,7 @@ from wgsyncd.cli.output import ago
 from wgsyncd.core.inspect.answers import AuditRow, DeviceDetails, Rule
 from wgsyncd.core.inspect.connection import Connection
 from wgsyncd.core.inspect.explain import ActualPeer, Explanation
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint, plain_id
 from wgsyncd.core.reasons import Inactive
@@ -120,17 +121,10 @@ class ExplainReport(Struct, frozen=True, kw_only=True):
 
 
 def explain_report(
-    found: Explanation,
-    rules: Sequence[Rule],
-    details: DeviceDetails | None,
-    audit: Sequence[AuditRow] | str,
-    policies: PolicyReport | None,
-    bandwidth: BandwidthReport | None,
-    perspective: Perspective,
-    now: float,
-    zone: ZoneInfo,
-    owner_word: str = "owner",
-) -> ExplainReport:
+    found: Explanation, rules: Sequence[Rule], details: DeviceDetails | None, audit: Sequence[AuditRow] | str,
+    policies: PolicyReport | None, bandwidth: BandwidthReport | None, perspective: Perspective, now: float,
+    zone: ZoneInfo, labels: Labels, owner_word: str = "owner",
+) -> ExplainReport:  # fmt: skip
     """The report about one device. ``audit``: the audit rows, or why they cannot be read. ``now``: UNIX seconds."""
 
     def counters(bytes_: Counters) -> CountersReport:
@@ -175,7 +169,7 @@ def explain_report(
         row=plain_id(row.id),
         owner=row.owner,
         owner_word=owner_word,
-        verdict=_verdict(found),
+        verdict=labels.put_into(_verdict(found)),
         connection=found.connection if _is_served(found) else None,
         advice=_advice(found, now),
         interface=row.interface,
@@ -188,7 +182,7 @@ def explain_report(
         activation_seconds_left=None if deadline is None else int(deadline - now),
         rules=[RuleReport(**one._asdict()) for one in rules],
         other_node=found.is_ignored,
-        rejected=rejected_rows([rejection])[0] if rejection is not None else None,
+        rejected=rejected_rows([rejection], labels)[0] if rejection is not None else None,
         frozen=found.frozen,
         kernel_error=found.interface_error or None,
         addresses_held_by={net: one or wording.FOREIGN for net, one in found.address_holders.items()},
@@ -196,7 +190,10 @@ def explain_report(
         baselines_without_peer=list(map(baseline, found.stale_records)),
         plan=[
             PendingReport(
-                action=due.change.kind, interface=due.change.interface, reason=wording.change(due.change), when=due.when
+                action=due.change.kind,
+                interface=due.change.interface,
+                reason=labels.put_into(wording.change(due.change)),
+                when=due.when,
             )
             for due in found.due
         ],

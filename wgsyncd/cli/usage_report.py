@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+from wgsyncd.cli.output import sanitize
 from wgsyncd.engine.bandwidth_report import BandwidthReport
 
 
@@ -13,6 +14,11 @@ class Bytes(Struct, frozen=True, kw_only=True):
     rx_bytes: int
     tx_bytes: int
     total_bytes: int
+
+    @property
+    def numbers(self) -> tuple[int, int, int]:
+        """In the order of the columns."""
+        return self.rx_bytes, self.tx_bytes, self.total_bytes
 
 
 Rows = tuple[tuple[str, ...], Sequence[tuple[tuple[str, ...], Bytes]]]
@@ -28,6 +34,7 @@ class RankedBytes(Bytes, frozen=True, kw_only=True):
     """The bytes of one device or owner. ``device`` is null for an owner."""
 
     device: str | None
+    name: str  # what its owner calls the device, or ""
     owner: str
 
 
@@ -36,6 +43,7 @@ class SubjectReport(Struct, frozen=True, kw_only=True):
 
     kind: str  # all, device or owner
     device: str | None
+    name: str = ""  # what its owner calls the device, or ""
     owner: str | None
 
 
@@ -82,7 +90,7 @@ class UsageReport(Frame, frozen=True, kw_only=True):
         """Whose bytes they are, and of when."""
         owner = f"{self.owner_word} {self.of.owner}"
         whose = {"all": "all devices", "owner": owner}
-        return f"{whose.get(self.of.kind, f'device {self.of.device} ({owner})')}, {self.period}"
+        return f"{whose.get(self.of.kind, f'device {self.of.name or self.of.device} ({owner})')}, {self.period}"
 
     def rows(self) -> Rows:
         """The names of the columns that come before the bytes, and the lines."""
@@ -106,6 +114,12 @@ class UsageRankingReport(Frame, frozen=True, kw_only=True):
         if self.of.kind == "owners":
             return (self.owner_word,), [((one.owner,), one) for one in self.ranking]
         return ("device", self.owner_word), [((one.device or "", one.owner), one) for one in self.ranking]
+
+
+def csv_cell(name: str) -> str:
+    """A name that no spreadsheet takes for a formula (OWASP, "CSV Injection"). Customers may choose names."""
+    plain = sanitize(name)
+    return f"'{plain}" if plain.startswith(("=", "+", "-", "@")) else plain
 
 
 def short_hour(period: str) -> str:

@@ -76,7 +76,6 @@ def _links(about: str, links: Sequence[Element]) -> Element:
 
 # -- the word
 
-
 WORDS = {Verdict.OK: "OK", Verdict.DEGRADED: "ATTENTION", Verdict.FAILING: "FAILING"}
 
 
@@ -99,7 +98,8 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
 
 
 def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
-    yield f"Node {status.node}, wgsyncd {status.version}, {time(status.at)}. "
+    role = f" ({status.role})" if status.role else ""
+    yield f"Node {status.node}{role}, wgsyncd {status.version}, {time(status.at)}. "
     if choice.pause:
         yield tag("a", "Keep this page up to date", href=choice.link(pause=False))
     else:
@@ -239,32 +239,32 @@ def _waiting(status: StatusReport) -> Iterator[Element]:
     """Rejected rows, and removals that wait. Nothing here allows them: an admin does that with a command."""
     if status.rejected:
         rows = [
-            [cell("Row", str(one.row)), cell("Device", one.device), cell("Reason", f"{one.reason}: {one.detail}")]
+            [cell("Row", str(one.row)), cell("Device", one.name or one.device),
+             cell("Reason", f"{one.reason}: {one.detail}")]
             for one in status.rejected[:EACH]
-        ]
-        heads = [tag("th", head, scope="col") for head in ("Row", "Device", "Reason")]
-        yield _section(f"Rows that are ignored: {len(status.rejected)}", table(heads, rows))
+        ]  # fmt: skip
+        yield _section(f"Rows that are ignored: {len(status.rejected)}", _table(("Row", "Device", "Reason"), rows))
     if status.held:
         rows = [
-            [cell("Interface", one.interface), cell("Device", one.device or one.peer), cell("Address", one.address),
-             cell("Reason", one.reason)]
+            [cell("Interface", one.interface), cell("Device", one.name or one.device or one.peer),
+             cell("Address", one.address), cell("Reason", one.reason)]
             for one in status.held
         ]  # fmt: skip
-        heads = [tag("th", head, scope="col") for head in ("Interface", "Device", "Address", "Reason")]
-        count = status.withheld + status.blocked
+        found = _table(("Interface", "Device", "Address", "Reason"), rows)
         todo = "If rows went by mistake, restore them and do nothing else. Look: wgsyncd plan"
-        yield _section(f"Removals that wait: {count}", tag("p", todo), table(heads, rows))
+        yield _section(f"Removals that wait: {status.withheld + status.blocked}", tag("p", todo), found)
 
 
 def _changes(status: StatusReport) -> Element:
     if not status.changes:
         return tag("p", "None since the daemon's start.")
-    heads = [tag("th", head, scope="col") for head in ("Time", "Change", "Interface", "Device", "Reason")]
-    return table(
-        heads,
-        [
-            [cell("Time", time(one.at)), cell("Change", one.change), cell("Interface", one.interface),
-             cell("Device", one.device), cell("Reason", one.text)]
-            for one in status.changes
-        ],
-    )  # fmt: skip
+    rows = [
+        [cell("Time", time(one.at)), cell("Change", one.change), cell("Interface", one.interface),
+         cell("Device", one.name or one.device), cell("Reason", one.text)]
+        for one in status.changes
+    ]  # fmt: skip
+    return _table(("Time", "Change", "Interface", "Device", "Reason"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[list[Element]]) -> Element:
+    return table([tag("th", head, scope="col") for head in heads], rows)

@@ -1,9 +1,10 @@
 """Makes the part of `wgsyncd plan --json` about access: who gains and loses which ranges, and why."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.policies.explain import split_by_rule
 from wgsyncd.core.policies.model import Access
 from wgsyncd.core.policies.plan import AccessChange, AccessPlan
@@ -53,8 +54,8 @@ class AccessReport(Struct, frozen=True, kw_only=True):
     recent: int  # other devices that lost all access in the window
 
 
-def access_report(plan: AccessPlan, names: Mapping[str, str]) -> AccessReport:
-    """The report of a plan of access. ``names``: what owners call their devices, by device id."""
+def access_report(plan: AccessPlan, names: Labels) -> AccessReport:
+    """The report of a plan of access. ``names``: what owners call their devices."""
     diffs = [*_diffs(plan.held, names, withheld=True), *_diffs(plan.changes, names, withheld=False)]
     return AccessReport(
         **plan.counts._asdict(),
@@ -67,11 +68,11 @@ def access_report(plan: AccessPlan, names: Mapping[str, str]) -> AccessReport:
     )
 
 
-def _diffs(changes: Iterable[AccessChange], names: Mapping[str, str], *, withheld: bool) -> list[AccessDiff]:
+def _diffs(changes: Iterable[AccessChange], names: Labels, *, withheld: bool) -> list[AccessDiff]:
     """The changes by name, with the devices together that gain and lose the same by the same policies."""
     known: dict[object, object] = {}  # devices share what they reach and their policies, so each is split once
     alike: dict[object, list[AccessChange]] = {}
-    for change in sorted(changes, key=lambda one: (names.get(one.device, ""), one.owner, one.device)):
+    for change in sorted(changes, key=lambda one: (names.name(one.device), one.owner, one.device)):
         key = (change.before, change.after, tuple(rule.policy.id for rule in change.rules))
         if key not in known:
             known[key] = tuple(tuple(split_by_rule(one, change.rules)) for one in (change.gained, change.lost))
@@ -79,13 +80,13 @@ def _diffs(changes: Iterable[AccessChange], names: Mapping[str, str], *, withhel
     return [_diff(some, names, withheld=withheld) for some in sorted(alike.values(), key=len, reverse=True)]
 
 
-def _diff(some: Sequence[AccessChange], names: Mapping[str, str], *, withheld: bool) -> AccessDiff:
+def _diff(some: Sequence[AccessChange], names: Labels, *, withheld: bool) -> AccessDiff:
     first = some[0]
     gained, lost = (_ranges(access, first.rules) for access in (first.gained, first.lost))
     return AccessDiff(
         count=len(some),
         devices=[
-            AccessDevice(device=redact(one.device), name=redact(names.get(one.device, "")), owner=redact(one.owner))
+            AccessDevice(device=redact(one.device), name=redact(names.name(one.device)), owner=redact(one.owner))
             for one in some[:MOST]
         ],
         gained=gained[:MOST],

@@ -13,6 +13,7 @@ from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect import verify
 from wgsyncd.core.inspect.verify import Discrepancy
+from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.state import Condition, NodeState
@@ -49,6 +50,7 @@ class FullPreview(NamedTuple):
     access: AccessPlan | None = None
     bandwidth: BandwidthPlan | None = None
     conditions: tuple[Condition, ...] = ()
+    rows: tuple[DeviceRow, ...] = ()  # they say what people call devices
 
 
 class Inspector:
@@ -94,7 +96,7 @@ class Inspector:
         access, rates = self._planes.access(snapshot, decision), self._planes.bandwidth(snapshot, decision)
         policy = self._settings.shaping_policy
         bandwidth = bandwidth_plan(rates, snapshot.terms, policy) if rates is not None else None
-        return FullPreview(decision, access, bandwidth, tuple(sorted(snapshot.conditions or ())))
+        return FullPreview(decision, access, bandwidth, tuple(sorted(snapshot.conditions or ())), snapshot.rows)
 
     def view(self, *, adopted: bool = False) -> Preview:
         """The decision that a cycle would make now, with the rows and the node state that it was made from.

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition, fingerprint, plain_id
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
@@ -57,6 +58,7 @@ class RejectedRow(Struct, frozen=True, kw_only=True):
 
     row: int | str
     device: str
+    name: str  # what people call the device, or ""
     reason: str
     detail: str
 
@@ -117,17 +119,16 @@ class PlanReport(Struct, frozen=True, kw_only=True):
 
 def build(
     decision: Decision, zone: ZoneInfo, now: float, source: str = "daemon", access: AccessPlan | None = None,
-    bandwidth: BandwidthPlan | None = None, conditions: Iterable[Condition] = (),
+    bandwidth: BandwidthPlan | None = None, conditions: Iterable[Condition] = (), rows: Iterable[DeviceRow] = (),
 ) -> PlanReport:  # fmt: skip
     """The report of a decision, and of what it means for access and bandwidth if that is known.
 
-    ``now`` (UNIX seconds) and ``zone`` say which times are of today.
+    ``now`` (UNIX seconds) and ``zone`` say which times are of today. ``rows``: they say what people call devices.
     """
-    plan = decision.plan
-    names = {want.row.device: want.row.name for wants in decision.desired.peers.values() for want in wants.values()}
+    plan, labels = decision.plan, Labels.of_rows(rows)
 
     def changes(some: Iterable[Change]) -> list[PlannedChange]:
-        return [planned_change(one, decision, zone, now) for one in some]
+        return [planned_change(one, decision, zone, now, labels) for one in some]
 
     return PlanReport(
         source=source,
@@ -141,7 +142,7 @@ def build(
         blocked=changes(plan.blocked),
         transitions=[planned_transition(one, zone, now) for one in decision.transitions],
         interface_errors={name: redact(why) for name, why in decision.interface_errors.items()},
-        rejected=rejected_rows(decision.desired.rejections),
+        rejected=rejected_rows(decision.desired.rejections, labels),
         guard=GuardVerdict(
             tripped=decision.tripped,
             approved=decision.approved,
@@ -150,7 +151,7 @@ def build(
             window=decision.window,
             recent=decision.recent,
         ),
-        access=access_report(access, names) if access is not None else None,
+        access=access_report(access, labels) if access is not None else None,
         bandwidth=bandwidth,
         conditions=[
             ConditionReport(type=one.type, name=redact(one.name), text=redact(wording.condition(one)))
@@ -172,14 +173,15 @@ def planned_transition(one: Transition, zone: ZoneInfo, now: float) -> PlannedTr
     )
 
 
-def rejected_rows(rejections: Iterable[Rejection]) -> list[RejectedRow]:
+def rejected_rows(rejections: Iterable[Rejection], labels: Labels) -> list[RejectedRow]:
     """The rejected rows with their reasons in words. No text has a key."""
     return [
         RejectedRow(
             row=plain_id(one.row_id),
             device=redact(one.device),
+            name=redact(labels.of(one.device)),
             reason=one.reason.value,
-            detail=redact(wording.rejection(one)),
+            detail=redact(labels.put_into(wording.rejection(one))),
         )
         for one in rejections
     ]
@@ -196,7 +198,7 @@ def iso(at: float | None, zone: ZoneInfo) -> str | None:
     return datetime.fromtimestamp(int(at), zone).isoformat() if at else None
 
 
-def planned_change(change: Change, decision: Decision, zone: ZoneInfo, now: float) -> PlannedChange:
+def planned_change(change: Change, decision: Decision, zone: ZoneInfo, now: float, labels: Labels) -> PlannedChange:
     """The report of a change. ``now`` (UNIX seconds) and ``zone`` say which times are of today."""
     peer = change.desired or change.current
     reason = wording.change(change)
@@ -208,21 +210,12 @@ def planned_change(change: Change, decision: Decision, zone: ZoneInfo, now: floa
         interface=change.interface,
         row=None if change.row_id is None else plain_id(change.row_id),
         device=redact(change.device),
-        name=redact(_name(change, decision)),
+        name=redact(labels.name(change.device)),
         owner=redact(change.owner),
         address=",".join(sorted(map(str, peer.allowed_ips))) if peer else "",
         peer=fingerprint(change.public_key),
-        reason=redact(reason),
+        reason=redact(labels.put_into(reason)),
     )
-
-
-def _name(change: Change, decision: Decision) -> str:
-    """What the owner of a device calls it, as the row says."""
-    want = decision.desired.peers.get(change.interface, {}).get(change.public_key)
-    if want is not None:
-        return want.row.name
-    row, _ = decision.desired.revoked.get(change.public_key, (None, ""))
-    return row.name if row is not None else ""
 
 
 def _passed_deadline(row: DeviceRow, why: InactiveReason, zone: ZoneInfo, now: float) -> str:

@@ -14,12 +14,14 @@ from msgspec import Struct
 from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected_rows
 from wgsyncd.engine.policies_report import PoliciesReport, policies_report
 from wgsyncd.engine.rates import RateMeter
+from wgsyncd.engine.recent_report import RecentChange, RefusedRow, recent_changes, refused_rows
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
 from wgsyncd.engine.status_update import UNKNOWN, refresh, update_from_reconcile
 from wgsyncd.engine.verdict import Verdict, find_troubles, judge
@@ -80,24 +82,6 @@ class GuardReport(Struct, frozen=True, kw_only=True):
     plan: str  # the plan id
 
 
-class RefusedRow(Struct, frozen=True, kw_only=True):
-    """A row that the database refuses to change. The bytes of its device wait."""
-
-    device: str
-    error: str
-    since: str
-
-
-class RecentChange(Struct, frozen=True, kw_only=True):
-    """One of the last changes of peers, devices or the configuration."""
-
-    at: str
-    change: str
-    interface: str
-    device: str
-    text: str
-
-
 class StatusReport(Struct, frozen=True, kw_only=True):
     """The state of a node and its daemon."""
 
@@ -140,6 +124,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
 def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusReport:
     """The report of the daemon in this process. A client's thread calls this function, so it only reads."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
+    labels = Labels.of_rows(status.rows or ())
     report = msgspec.structs.replace(
         _build(status, settings, now),
         source="daemon",
@@ -164,21 +149,9 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusRep
         spool_pending_counters=status.spool_pending_counters,
         spool_up=status.spool_up,
         locked_rows=len(status.rows_set_aside(Obstacle.LOCKED, Obstacle.LATE)),
-        refused_rows=[
-            RefusedRow(device=one.device, error=redact(one.detail), since=iso(one.since, zone) or "")
-            for one in status.rows_set_aside(Obstacle.REFUSED)
-        ],
+        refused_rows=refused_rows(status, zone, labels),
         unwritten_audit_rows=status.unwritten_audit_rows,
-        changes=[
-            RecentChange(
-                at=iso(one.at, zone) or "",
-                change=one.what,
-                interface=one.interface,
-                device=redact(one.device),
-                text=redact(one.text),
-            )
-            for one in reversed(status.recent)
-        ],
+        changes=recent_changes(status, zone, labels),
     )
     return judged(report)
 
@@ -270,7 +243,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         blocked=sum(one.blocked for one in interfaces.values()),
         held=list(status.held),
         interface_errors={name: redact(why) for name, why in status.interface_errors.items()},
-        rejected=rejected_rows(status.rejections),
+        rejected=rejected_rows(status.rejections, Labels.of_rows(status.rows or () if status.rejections else ())),
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),
         waiting_for_adoption=status.waiting_for_adoption,
         quarantined=status.quarantined,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.words import counted
@@ -43,7 +44,8 @@ def update_from_reconcile(
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)
     held = [*decision.plan.withheld, *decision.plan.blocked][:HELD]
-    status.held = tuple(planned_change(one, decision, settings.node.zone, now) for one in held)
+    labels = Labels.of_rows(snapshot.rows if held else ())
+    status.held = tuple(planned_change(one, decision, settings.node.zone, now, labels) for one in held)
     status.rejected = decision.desired.rejected_by_reason()
     if snapshot.conditions is not None:  # If the store cannot see its conditions, the last ones still hold.
         counts = Counter(one.type for one in snapshot.conditions)

@@ -139,11 +139,13 @@ def _rows(report: StatusReport) -> Iterator[Finding]:
         count, first = len(report.rejected), report.rejected[0]
         rows = counted(count, "row is ignored", "rows are ignored")
         yield fault(
-            "rows", f"{rows} because of errors: row {first.row} ({first.device}), {first.detail}", "wgsyncd plan"
+            "rows",
+            f"{rows} because of errors: row {first.row} ({first.name or first.device}), {first.detail}",
+            "wgsyncd plan",
         )
     if report.refused_rows:
         count, one = len(report.refused_rows), report.refused_rows[0]
-        why = f"the database refuses to change {count}, so their bytes wait: {one.device}: {one.error}"
+        why = f"the database refuses to change {count}, so their bytes wait: {one.name or one.device}: {one.error}"
         yield fault("refused rows", why, "sudo wgsyncd doctor")
     if report.locked_rows:
         why = f"another program has locked {report.locked_rows}, or the database is too slow, so their bytes wait"

@@ -23,7 +23,7 @@ from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import AuditRow
 from wgsyncd.core.inspect.explain import Explanation, explain, find_rows
-from wgsyncd.core.inspect.names import DeviceName, find_device, find_labelled, suggestions
+from wgsyncd.core.inspect.names import DeviceName, Labels, find_device, find_labelled, suggestions
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
 from wgsyncd.core.network import Network
@@ -77,7 +77,7 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
             bandwidth = with_traffic(bandwidth, tc.of(row.addresses))
     return explain_report(
         found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone,
-        settings.store.owner_word,
+        Labels.of_rows(view.snapshot.rows), settings.store.owner_word,
     )  # fmt: skip
 
 

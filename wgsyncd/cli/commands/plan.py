@@ -59,7 +59,8 @@ def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
     try:
         found = inspector.preview_all()
     except FilterError as error:  # The packet filter alone cannot be asked.
-        found, why = FullPreview(inspector.preview()), f"{why}. Access is not known: {error}".lstrip(". ")
+        view, why = inspector.view(), f"{why}. Access is not known: {error}".lstrip(". ")
+        found = FullPreview(view.decision, rows=view.snapshot.rows)
     return plan_report.build(**found._asdict(), zone=settings.node.zone, now=time.time(), source="command"), why
 
 
@@ -101,7 +102,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
             (f"rows that are ignored because of errors: {len(report.rejected)}. Their peers stay as they are.", "")
         )
     for row in report.rejected:
-        lines.append((f"? row {row.row} ({row.device}), {row.reason}: {row.detail}", "warning"))
+        lines.append((f"? row {row.row} ({row.name or row.device}), {row.reason}: {row.detail}", "warning"))
     lines += [(f"? {one.name} {one.text}", "warning") for one in report.conditions]
     return [*lines, *_verdict(report)]
 

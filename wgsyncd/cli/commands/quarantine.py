@@ -13,6 +13,7 @@ from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.output import Line, Parts
 from wgsyncd.cli.table import Column, fit
 from wgsyncd.config import load
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import quarantine
 
@@ -26,6 +27,7 @@ class QuarantinedReport(Struct, frozen=True, kw_only=True, rename={"row_id": "ro
     id: int
     row_id: int | str | None
     device: str
+    name: str  # what people call it, or ""
     interface: str
     rx: int
     tx: int
@@ -67,8 +69,12 @@ def run(args: argparse.Namespace) -> int:
         held = agent.store.quarantine()
     else:
         held = _WORK[args.action](agent.store, frozenset(args.ids), calendar)
+    names = Labels.of_rows(agent.store.snapshot().rows if held else ())
     report = QuarantineReport(
-        quarantine=[QuarantinedReport(id=number, rate=delta.rate, **asdict(delta)) for number, delta in held]
+        quarantine=[
+            QuarantinedReport(id=number, name=names.of(delta.device), rate=delta.rate, **asdict(delta))
+            for number, delta in held
+        ]
     )
     output.print_report(report, _lines(report, calendar(), args.action), json=args.json)
     return 0
@@ -87,7 +93,15 @@ def _lines(report: QuarantineReport, calendar: UsageCalendar, action: str) -> It
     rows: list[list[Line]] = []
     for one in report.quarantine:
         times = calendar.format_local(one.since), calendar.format_local(one.until)
-        cells = (str(one.id), one.device or "-", one.interface, str(one.rx), str(one.tx), *times, _rate(one.rate))
+        cells = (
+            str(one.id),
+            one.name or one.device or "-",
+            one.interface,
+            str(one.rx),
+            str(one.tx),
+            *times,
+            _rate(one.rate),
+        )
         rows.append([(cell, "") for cell in cells])
     yield from fit(columns, rows, output.width())
     if action in _DONE:

@@ -23,8 +23,9 @@ from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.words import counted, seconds_between
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
+from wgsyncd.engine.recent_report import RecentChange
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import RecentChange, StatusReport
+from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.engine.verdict import Verdict, judge
 from wgsyncd.errors import StoreError, UserError, WireGuardError
 
@@ -127,9 +128,9 @@ def as_lines(report: StatusReport, width: int) -> list[Parts]:
     for one in report.troubles:  # red is what makes the node fail, and nothing else
         lines += [(f"{one.check}: {one.message}", _COLOURS[judge([one])]), (f"    {one.fix}", "head")]
     for row in report.rejected[1:SHOWN]:
-        lines.append((f"rows: row {row.row} ({row.device}), {row.detail}", "warning"))
+        lines.append((f"rows: row {row.row} ({row.name or row.device}), {row.detail}", "warning"))
     for lost in (report.refused_rows or [])[1:SHOWN]:
-        lines.append((f"refused rows: {lost.device}: {lost.error}", "warning"))
+        lines.append((f"refused rows: {lost.name or lost.device}: {lost.error}", "warning"))
     lines += [*([("", "")] if report.troubles else []), *_work(report)]
     if report.changes is not None:
         lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
@@ -200,5 +201,5 @@ def _work(report: StatusReport) -> Iterator[Line]:
 
 
 def _event(one: RecentChange) -> str:
-    words = [_SIGNS.get(one.change, ">"), one.interface, one.device, one.text]
+    words = [_SIGNS.get(one.change, ">"), one.interface, one.name or one.device, one.text]
     return f"{short_time(one.at)}  {'  '.join(word for word in words if word)}"

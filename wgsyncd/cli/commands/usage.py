@@ -30,12 +30,13 @@ from wgsyncd.cli.usage_report import (
     SubjectReport,
     UsageRankingReport,
     UsageReport,
+    csv_cell,
     short_hour,
 )
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import Coverage
-from wgsyncd.core.inspect.names import find_device, find_owner, suggestions
+from wgsyncd.core.inspect.names import Labels, find_device, find_owner, suggestions
 from wgsyncd.core.inspect.periods import (
     Period,
     ReportRange,
@@ -95,33 +96,29 @@ def run(args: argparse.Namespace) -> int:
         args.fail(f"--since {error}")
     reports = wiring.open_reports(settings)
     report: UsageReport | UsageRankingReport
+    word = settings.store.owner_word
     if args.top is not None:
-        report = _ranking(reports, span, args.top, by_owner=args.by_owner)
+        report = structs.replace(_ranking(reports, span, args.top, by_owner=args.by_owner), owner_word=word)
     else:
-        report = _with_bandwidth(_periods(reports, span, args.name), settings)
+        periods = _periods(reports, span, *_resolve(args.name, reports, word))
+        report = structs.replace(_with_bandwidth(periods, settings), owner_word=word)
         if args.svg:
             return _write_picture(args.svg, report)
-    report = structs.replace(report, owner_word=settings.store.owner_word)
     if args.json:
         output.print_json(report)
     elif args.csv:
         head, rows = report.rows()
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow((*head, "rx_bytes", "tx_bytes", "total_bytes"))
-        writer.writerows((*map(_cell, names), *_numbers(one)) for names, one in rows)
+        writer.writerows((*map(csv_cell, names), *one.numbers) for names, one in rows)
     else:
         _print_table(report, whole=args.since is not None)
     return 0
 
 
-def _cell(name: str) -> str:
-    """A name that no spreadsheet takes for a formula (OWASP, "CSV Injection"). Customers may choose names."""
-    plain = output.sanitize(name)
-    return f"'{plain}" if plain.startswith(("=", "+", "-", "@")) else plain
-
-
-def _periods(reports: ReportSource, span: ReportRange, name: str | None) -> UsageReport:
-    devices, subject = _resolve(name, reports)
+def _periods(
+    reports: ReportSource, span: ReportRange, devices: Collection[str] | None, subject: SubjectReport
+) -> UsageReport:
     reach = reports.coverage()
     if span.by == "hour":
         periods = by_hours(span, reports.buckets(span.start, span.end, devices), reach.first_bucket)
@@ -158,11 +155,12 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     else:
         for first, last in _months(span):
             _add(by_device, reports.devices_of_days(first, last))
-    owners = {one.device: one.owner for one in reports.names()}
+    names = reports.names()
+    owners, labels = {one.device: one.owner for one in names}, Labels(names)
     by_name: dict[tuple[str | None, str], Counters] = {}
     for device, found in by_device.items():
         _add(by_name, {(None if by_owner else device, owners.get(device, _GONE)): found})
-    ranks = [RankedBytes(device=device, owner=owner, **_bytes(found))
+    ranks = [RankedBytes(device=device, name=labels.name(device or ""), owner=owner, **_bytes(found))
              for (device, owner), found in by_name.items()]  # fmt: skip
     ranks.sort(key=lambda one: (-one.total_bytes, one.owner, one.device or ""))
     return UsageRankingReport(
@@ -175,7 +173,7 @@ def _ranking(reports: ReportSource, span: ReportRange, most: int, *, by_owner: b
     )
 
 
-def _resolve(name: str | None, reports: ReportSource) -> tuple[Collection[str] | None, SubjectReport]:
+def _resolve(name: str | None, reports: ReportSource, owner_word: str) -> tuple[Collection[str] | None, SubjectReport]:
     """The devices that ``name`` means, and the device or owner. UserError, with similar names, if there is none.
 
     A device whose row is gone still has its bytes.
@@ -184,16 +182,16 @@ def _resolve(name: str | None, reports: ReportSource) -> tuple[Collection[str] |
         return None, SubjectReport(kind="all", device=None, owner=None)
     names = reports.names()
     if device := find_device(name, names):
-        return [device.device], SubjectReport(kind="device", device=device.device, owner=device.owner)
-    if owner := find_owner(name, names):
-        return [one.device for one in names if one.owner == owner], SubjectReport(
-            kind="owner", device=None, owner=owner
-        )
+        label, owner = device.label, device.owner
+        return [device.device], SubjectReport(kind="device", device=device.device, name=label, owner=owner)
+    if found := find_owner(name, names):
+        mine = [one.device for one in names if one.owner == found]
+        return mine, SubjectReport(kind="owner", device=None, owner=found)
     gone = reports.names(gone=True)
     if device := find_device(name, gone):
         return [device.device], SubjectReport(kind="device", device=device.device, owner=_GONE)
-    alike = suggestions(name, [one.device for one in (*names, *gone)] + [one.owner for one in names])
-    raise UserError(f"no device or owner is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+    alike = suggestions(name, [one.label or one.device for one in (*names, *gone)] + [one.owner for one in names])
+    raise UserError(f"no device or {owner_word} is called {name!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 
 
 def _months(span: ReportRange) -> Iterator[tuple[str, str]]:
@@ -256,10 +254,6 @@ def _minute(at: float, zone: ZoneInfo) -> str:
     return datetime.fromtimestamp(at, zone).strftime("%Y-%m-%d %H:%M")
 
 
-def _numbers(one: Bytes) -> tuple[int, int, int]:
-    return one.rx_bytes, one.tx_bytes, one.total_bytes
-
-
 def _print_table(report: UsageReport | UsageRankingReport, *, whole: bool) -> None:
     """``whole``: also the periods before the first byte."""
     head, rows = report.rows()
@@ -268,10 +262,13 @@ def _print_table(report: UsageReport | UsageRankingReport, *, whole: bool) -> No
     foot = [f"all {report.of.count}" if isinstance(report, UsageRankingReport) else "total", *[""] * (len(head) - 1)]
     if isinstance(report, UsageReport):
         head, rows = (report.by,), [((short_hour(name),), one) for (name,), one in rows]
+    else:
+        called = {one.device: one.name for one in report.ranking if one.name}
+        rows = [(tuple(called.get(name, name) for name in names), one) for names, one in rows]
     columns = [Column(name, most=30, rank=len(head) - at - 1) for at, name in enumerate(reversed(head))][::-1]
     columns += [Column(name, right=True) for name in ("rx", "tx", "total")]
-    lines = [[(text, "") for text in (*names, *map(format_bytes, _numbers(one)))] for names, one in rows]
-    lines.append([(text, "head") for text in (*foot, *map(format_bytes, _numbers(report.total)))])
+    lines = [[(text, "") for text in (*names, *map(format_bytes, one.numbers))] for names, one in rows]
+    lines.append([(text, "head") for text in (*foot, *map(format_bytes, report.total.numbers))])
     laid_out = fit(columns, lines, output.width())
     table: list[Parts] = list(laid_out)
     if output.is_terminal():

@@ -16,6 +16,7 @@ from wgsyncd.cli.output import Parts
 from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.engine import wording
 from wgsyncd.errors import UserError
@@ -29,6 +30,7 @@ class FindingReport(Struct, frozen=True, kw_only=True):
 
     check: Check
     device: str
+    name: str  # what people call it, or ""
     what: str
     numbers: dict[str, int]
 
@@ -49,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
     with output.waiting("comparing kernel, baselines, buckets, days and columns") as say:
-        report = _report(agent.inspector.verify(_rounds(settings, args.config, say)))
+        found = agent.inspector.verify(_rounds(settings, args.config, say))
+        report = _report(found, Labels.of_rows(agent.store.snapshot().rows if found else ()))
     output.print_report(report, _lines(report), json=args.json)
     return 1 if report.findings else 0
 
@@ -67,12 +70,13 @@ def _rounds(settings: Settings, config: Path, say: Callable[[str], None]) -> Ite
         yield
 
 
-def _report(found: Sequence[Discrepancy]) -> VerifyReport:
+def _report(found: Sequence[Discrepancy], names: Labels) -> VerifyReport:
     def some(*, notes: bool) -> list[FindingReport]:
         return [
             FindingReport(
                 check=one.check,
                 device=one.device,
+                name=names.of(one.device),
                 what=wording.discrepancy(one),
                 numbers=wording.numbers(one),
             )
@@ -86,14 +90,14 @@ def _report(found: Sequence[Discrepancy]) -> VerifyReport:
 def _lines(report: VerifyReport) -> Iterator[Parts]:
     """One line for each discrepancy, then the notes. Equal notes about several devices are one line."""
     if wrong := report.findings:
-        rows = [[(text, "") for text in (one.check.value, one.device or "-", one.what)] for one in wrong]
+        rows = [[(text, "") for text in (one.check.value, one.name or one.device or "-", one.what)] for one in wrong]
         yield from fit([Column("")] * 3, rows, WHOLE)[1:]
     count = f"{len(wrong)} {'finding' if len(wrong) == 1 else 'findings'}"
     yield count if wrong else "everything adds up", "fault" if wrong else "ok"
     low: dict[str, list[str]] = {}
     for one in report.notes:
         if one.check is Check.LOW:
-            low.setdefault(" is below ".join(one.numbers), []).append(one.device)
+            low.setdefault(" is below ".join(one.numbers), []).append(one.name or one.device)
         else:
             yield f"note: {one.what}", ""
     for what, devices in low.items():

@@ -1,10 +1,11 @@
-"""Finds the device or owner that a person means by a name."""
+"""Finds the device or owner that a person means by a name, and what people call a device."""
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from wgsyncd.core.model import DeviceId
+from wgsyncd.core.model import DeviceId, DeviceRow
 
 
 class DeviceName(NamedTuple):
@@ -14,6 +15,34 @@ class DeviceName(NamedTuple):
     device: str
     owner: str
     label: str = ""  # several devices may have the same one. "": the store keeps none
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Labels:
+    """What people call devices: "laptop of alice". Empty for a store whose device ids are such names."""
+
+    def __init__(self, names: Iterable[DeviceName]) -> None:
+        self._names = {one.device: one for one in names if one.label}
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[DeviceRow]) -> "Labels":
+        """What the rows say."""
+        return cls(DeviceName(row.id, row.device, row.owner, row.name) for row in rows if row.name)
+
+    def name(self, device: str) -> str:
+        """What its owner calls the device, or ""."""
+        return self._names[device].label if device in self._names else ""
+
+    def of(self, device: str) -> str:
+        """The device's name with its owner, or ""."""
+        one = self._names.get(device)
+        return "" if one is None else f"{one.label} of {one.owner}" if one.owner else one.label
+
+    def put_into(self, text: str) -> str:
+        """The text with these names in place of device ids, which are UUIDs."""
+        return _UUID.sub(lambda found: self.of(found[0]) or found[0], text) if self._names else text
 
 
 def _same(text: str, name: str) -> bool:

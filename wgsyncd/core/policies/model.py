@@ -134,6 +134,7 @@ class FaultKind(StrEnum):
 
     EFFECT = "effect"  # neither allow nor deny, so it denies
     TARGET = "target"  # an unknown type, so it is for nobody
+    NO_TARGET = "no target"  # so it is for nobody
     DESTINATION = "destination"  # not a network: an allow covers less, and a deny covers more
 
 

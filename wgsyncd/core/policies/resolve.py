@@ -115,6 +115,8 @@ def _by_target(rules: tuple[Rule, ...], tables: PolicyTables, faults: list[Polic
     of_device: dict[str, set[int]] = {}
     of_owner: dict[str, set[int]] = {}
     for number, (policy, _, _) in enumerate(rules):
+        if not policy.targets:
+            faults.append(PolicyFault(policy.id, policy.name, FaultKind.NO_TARGET, ""))
         for kind, target in policy.targets:
             if kind == "device":
                 of_device.setdefault(target, set()).add(number)

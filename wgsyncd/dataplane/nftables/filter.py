@@ -83,18 +83,16 @@ class PacketFilter:
     # -- beside the cycle
 
     def start(self) -> None:
-        """Make a table that refuses all traffic of the tunnels, if there is none or if it is damaged."""
+        """Make a table that refuses all traffic of the tunnels, if there is none.
+
+        Chains of an older wgsyncd are replaced in one transaction, and elements keep their access. But if an element or
+        a profile is none that wgsyncd makes, all traffic is refused, too.
+        """
         found = self._look()
         self._is_new = found is None
-        refusing = Ruleset(
-            tunnels=self._settings.tunnels,
-            judges_local=self._settings.policies.judges_local,
-            rejects=self._settings.policies.rejects,
-        )
-        if found is None or not found.is_intact:
-            self._install(refusing)
-        else:
-            self._judge_all(found.ruleset)
+        policies = self._settings.policies
+        refusing = Ruleset(judges_local=policies.judges_local, rejects=policies.rejects)
+        self._judge_all(refusing if found is None or found.is_odd else found.ruleset)
 
     def configure(self, settings: FilterSettings) -> None:
         """Take over other settings after a reload. UserError: see the class. FilterError: the old ones stay."""

@@ -14,7 +14,8 @@ from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.rows import text_of
 
 _POLICIES = f"""
-SELECT id, {text_of("name")}, priority, {text_of("effect")}, full_tunnel, is_active, deleted_at IS NOT NULL
+SELECT id, {text_of("name")}, coalesce(priority, 100), {text_of("effect")}, full_tunnel, is_active,
+    deleted_at IS NOT NULL
 FROM wgsyncd.policies ORDER BY id
 """  # noqa: S608
 _TARGETS = f"SELECT policy_id, {text_of('target_type')}, target_id::text FROM wgsyncd.policy_targets ORDER BY id"  # noqa: S608

@@ -22,22 +22,23 @@ _MOST = 256  # characters of a text that are read. A longer text is no name, key
 
 
 def text_of(column: str) -> str:
-    """SQL for a text without the separator. A text that is cut off ends in a character that makes it invalid."""
+    """SQL for a text without the separator, "" for NULL. A text that is cut off ends in a character that spoils it."""
     return (
-        f"replace(CASE WHEN length({column}) > {_MOST} THEN left({column}, {_MOST}) || '…' ELSE {column} END,"
-        " chr(31), '?')"
+        f"concat(replace(CASE WHEN length({column}) > {_MOST} THEN left({column}, {_MOST}) || '…' ELSE {column} END,"
+        " chr(31), '?'))"
     )
 
 
+# concat() makes "" of NULL, also where the application may have let a column be NULL. concat_ws() would leave it out.
 _ROWS = f"""
 SELECT concat_ws(chr(31), p.device_id, p.id, p.gateway_id,
-    to_char(extract(epoch FROM p.created_at), 'FM00000000000000.000000'),
-    {text_of("p.public_key")}, p.assigned_ip, coalesce({text_of("p.preshared_key_ciphertext")}, ''),
-    {text_of("d.public_key")}, coalesce(d.gateway_id::text, ''), {text_of("d.status")},
-    coalesce({text_of("u.username")}, ''), {text_of("d.name")}, coalesce(a.device_id::text, ''),
+    concat(to_char(extract(epoch FROM p.created_at), 'FM00000000000000.000000')),
+    {text_of("p.public_key")}, concat(p.assigned_ip), {text_of("p.preshared_key_ciphertext")},
+    {text_of("d.public_key")}, concat(d.gateway_id), {text_of("d.status")},
+    {text_of("u.username")}, {text_of("d.name")}, concat(a.device_id),
     concat((p.deleted_at IS NOT NULL)::int, (d.deleted_at IS NOT NULL)::int, (d.revoked_at IS NOT NULL)::int,
-           (d.approved_at IS NOT NULL)::int, (u.id IS NULL)::int, coalesce(u.is_active, true)::int,
-           (u.deleted_at IS NOT NULL)::int, g.is_active::int, (g.deleted_at IS NOT NULL)::int,
+           (d.approved_at IS NOT NULL)::int, (u.id IS NULL)::int, (u.id IS NULL OR u.is_active IS TRUE)::int,
+           (u.deleted_at IS NOT NULL)::int, (g.is_active IS TRUE)::int, (g.deleted_at IS NOT NULL)::int,
            (t.device IS NULL)::int))
 FROM wgsyncd.wireguard_peers p
 JOIN wgsyncd.devices d ON d.id = p.device_id
