@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wgsyncd.core.inspect.finding import Finding
     from wgsyncd.core.policies.model import Ruleset
     from wgsyncd.dataplane.nftables.filter import PacketFilter
+    from wgsyncd.dataplane.nftables.nft import Nft
     from wgsyncd.dataplane.nftables.view import FilterSettings, FilterView
     from wgsyncd.dataplane.tc.kernel import KernelTc
     from wgsyncd.dataplane.tc.traffic import TrafficReader
@@ -207,11 +208,11 @@ def open_wireguard(*, endpoints: bool = True) -> WireGuard:
     return LocalWireGuard(endpoints=endpoints)
 
 
-def nft_version() -> str:
-    """The version of the packet filter's program. FilterError if it does not run."""
+def open_nft() -> Nft:
+    """The packet filter's program."""
     from wgsyncd.dataplane.nftables.nft import Nft
 
-    return Nft().version()
+    return Nft()
 
 
 def removed_peers(interface: str) -> RemovedPeers:
@@ -219,6 +220,13 @@ def removed_peers(interface: str) -> RemovedPeers:
     from wgsyncd.dataplane.wireguard.removed_peers import RemovedPeers
 
     return RemovedPeers(spool.directory(), interface)
+
+
+def interface_of(address: str) -> str | None:
+    """The interface that has an address of this machine. OSError: the kernel does not say."""
+    from wgsyncd.dataplane.addresses import interface_of
+
+    return interface_of(address)
 
 
 def read_link(interface: str) -> Link | None:

@@ -7,7 +7,6 @@ net.ipv4.ip_nonlocal_bind allows this for any address.
 import ipaddress
 import os
 import socket
-from collections.abc import Iterator
 from struct import Struct
 
 from wgsyncd.dataplane import netlink
@@ -21,6 +20,11 @@ _TRIES, _PATIENCE, _DATAGRAM = 5, 2.0, 1 << 16
 
 def has_address(address: str) -> bool:
     """Whether an interface of this network namespace has the IPv4 or IPv6 address. OSError: the kernel does not say."""
+    return interface_of(address) is not None
+
+
+def interface_of(address: str) -> str | None:
+    """The interface that has the address, None if none has it. OSError: the kernel does not say."""
     wanted = ipaddress.ip_address(address).packed
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE) as kernel:
         kernel.settimeout(_PATIENCE)
@@ -28,19 +32,19 @@ def has_address(address: str) -> bool:
             for number in range(1, _TRIES + 1):
                 found, whole = _ask(kernel, number)
                 if wanted in found:
-                    return True
+                    return socket.if_indextoname(found[wanted])
                 if whole:
-                    return False
+                    return None
         except ValueError as error:
             raise OSError(0, f"the kernel's answer cannot be read: {error}") from error
     raise OSError(0, "the list of addresses changes all the time")
 
 
-def _ask(kernel: socket.socket, number: int) -> tuple[set[bytes], bool]:
-    """The addresses, and whether the list is whole: a change while the kernel makes it may hide an address."""
+def _ask(kernel: socket.socket, number: int) -> tuple[dict[bytes, int], bool]:
+    """The index of an interface by address, and whether all are there: a change meanwhile may hide an address."""
     flags = netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP
     kernel.send(netlink.message(_RTM_GETADDR, flags, number, _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
-    found, whole = set[bytes](), True
+    found, whole = dict[bytes, int](), True
     while True:
         for one in netlink.messages(kernel.recv(_DATAGRAM)):
             if one.seq != number:
@@ -51,13 +55,13 @@ def _ask(kernel: socket.socket, number: int) -> tuple[set[bytes], bool]:
                     raise OSError(code, os.strerror(code))
                 return found, whole
             if one.type == _RTM_NEWADDR:
-                found.update(_own(one.payload))
+                found |= _own(one.payload)
 
 
-def _own(payload: bytes) -> Iterator[bytes]:
-    _, _, flags, _, _ = _IFADDRMSG.unpack_from(payload)
+def _own(payload: bytes) -> dict[bytes, int]:
+    _, _, flags, _, index = _IFADDRMSG.unpack_from(payload)
     values = {
         kind: payload[start:end] for kind, start, end in netlink.attributes(payload, _IFADDRMSG.size, len(payload))
     }
-    if not flags & _UNUSABLE and (own := values.get(_IFA_LOCAL, values.get(_IFA_ADDRESS))) is not None:
-        yield own
+    own = values.get(_IFA_LOCAL, values.get(_IFA_ADDRESS))
+    return {own: index} if own is not None and not flags & _UNUSABLE else {}

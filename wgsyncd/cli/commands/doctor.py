@@ -78,9 +78,11 @@ def _check(config_file: Path) -> Iterator[Finding]:
     yield from files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit))
     yield from wiring.check_store(settings)
     yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
-    yield from policies.check(settings, wiring.nft_version)
+    nft = wiring.open_nft()
+    yield from policies.check(settings, nft.version, nft.flowtables)
     with contextlib.closing(wiring.open_tc()) as tc:
         yield from shaping.check(settings, tc.read)
+    yield from system.pair(settings, wiring.interface_of)
     yield from system.check(settings, pid, unseen, unit)
 
 
@@ -98,6 +100,8 @@ def _daemons_own(config_file: Path, pid: int | None) -> Iterator[Finding]:
         return
     if report is None and pid is not None:
         yield fault("daemon", why, "systemctl restart wgsyncd")
+    if report is not None and report.policies is not None:
+        yield from policies.profiles(report.policies.profiles)
     for one in report.troubles if report else ():
         mend = _LOG if one.fix == "sudo wgsyncd doctor" else one.fix  # The other checks know more.
         yield replace(one, check=f"daemon: {one.check}", fix=mend)

@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wgsyncd.cli.doctor.files import Who
@@ -32,6 +32,23 @@ def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping
     if settings is not None:
         yield _metrics(settings, pid)
     yield _clock()
+
+
+def pair(settings: Settings, interface_of: Callable[[str], str | None]) -> Iterator[Finding]:
+    """Which node of a pair this one is. ``interface_of`` tells which interface has an address, or raises OSError."""
+    address = settings.node.active_address
+    if not address:
+        return
+    try:
+        name = interface_of(address)
+    except OSError as error:
+        yield warning("pair", f"the kernel does not say whether {address} is here: {error.strerror}", "ip address show")
+        return
+    if name == "lo":
+        told = f"{address} is on lo, where it stays: both nodes of the pair take themselves for active"
+        yield warning("pair", told, f"ip address delete {address} dev lo")
+    else:
+        yield ok("pair", f"active: {name} has {address}" if name else f"standby: no interface has {address}")
 
 
 def show() -> dict[str, str] | None:

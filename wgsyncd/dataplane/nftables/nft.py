@@ -5,6 +5,7 @@ because the kernel takes all commands of a text or none.
 """
 
 import errno
+import json
 import subprocess
 
 from wgsyncd.dataplane.nftables.rules import FAMILY, NAME
@@ -42,6 +43,19 @@ class Nft:
         if status:
             raise FilterError("nft", f"nft does not tell its version: {said}")
         return shown.strip()
+
+    def flowtables(self) -> dict[str, list[str]]:
+        """The interfaces of each flowtable, by "FAMILY TABLE NAME". FilterError if nft does not show them."""
+        _, status, shown, said = self._call(("-j", "list", "flowtables"), "")
+        if status:
+            raise FilterError("nft", f"nft cannot show flowtables: {said}")
+        found: dict[str, list[str]] = {}
+        for one in json.loads(shown)["nftables"]:
+            if about := one.get("flowtable"):
+                devices = about.get("dev", [])
+                name = f"{about['family']} {about['table']} {about['name']}"
+                found[name] = [devices] if isinstance(devices, str) else devices
+        return found
 
     def _call(self, arguments: tuple[str, ...], commands: str) -> tuple[int, int, str, str]:
         try:
