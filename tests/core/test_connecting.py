@@ -58,6 +58,10 @@ def test_what_was_measured(name: str) -> None:
         (5 * 10**7, 40_000, 10, (0, 0), Connection.CONNECTED),  # a camera
         (148 * 30 + 32 * 150, 92 * 30, 10, (0, 0), Connection.CONNECTED),  # an hour of keepalives
         (148 * 3, 92 * 3 + 32 * 9, 10, (0, 64), Connection.NO_DATA_ACCEPTED),
+        (688, 1360, 6, (0, 32), Connection.NO_DATA_ACCEPTED),  # measured: six minutes, a keepalive for each new session
+        (2708, 2428, 26, (0, 32), Connection.NO_DATA_ACCEPTED),  # measured: seven minutes at a loss of 40 %
+        (148 + 128, 92 + 128, 10, (0, 0), Connection.CONNECTED),  # one ping of 84 bytes, which was answered
+        ((148 + 128) * 9, (92 + 128) * 9, 10, (128, 128), Connection.CONNECTED),  # a ping in each session
     ],
 )
 def test_more_patterns(rx: int, tx: int, shaken: float, recent: tuple[int, int], means: Connection) -> None:

@@ -51,11 +51,14 @@ def _only_handshakes(received: int, sent: int) -> bool:
 
 
 def _no_data(received: int, sent: int) -> bool:
-    """Whether only handshakes and a few keepalives were counted, and yet the server sent keepalives, as after data."""
-    for keepalives in range(3):
-        count, rest = divmod(received - KEEPALIVE * keepalives, INITIATION)
-        more = sent - RESPONSE * count
-        if count > 0 and rest == 0 and more > 0 and more % KEEPALIVE == 0:
+    """Whether only handshakes and a few keepalives were counted, and yet the server sent keepalives, as after data.
+
+    A device sends a keepalive after each handshake if no packet waits (wg_packet_send_keepalive in send.c).
+    """
+    for handshakes in range(1, min(received // INITIATION, sent // RESPONSE) + 1):
+        keepalives, rest = divmod(received - INITIATION * handshakes, KEEPALIVE)
+        more = sent - RESPONSE * handshakes
+        if rest == 0 and keepalives <= max(handshakes, 2) and more > 0 and more % KEEPALIVE == 0:
             return True
     return False
 
