@@ -23,6 +23,8 @@ CapabilityBoundingSet=
 TROUBLES = {
     # how root makes it, the check that finds it, the beginning of the fix
     "no interface": ("systemctl stop wg-quick@wg0", "wg0", "systemctl restart wg-quick@wg0"),
+    "deleted": ("ip link delete wg0", "daemon: wg0", "systemctl restart wg-quick@wg0"),
+    "killed": ("systemctl kill --signal=KILL wg-quick@wg0", "daemon: wg0", "systemctl restart wg-quick@wg0"),
     "no private key": ("wg set wg0 private-key /dev/null", "wg0", "systemctl restart wg-quick@wg0"),
     "no address": ("ip address flush dev wg0", "wg0 address", "ip address add 10.200.0.1/24 dev wg0"),
     "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up"),

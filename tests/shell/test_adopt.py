@@ -126,7 +126,29 @@ def test_removals_that_wait(node: Node, run: Run) -> None:
         node.wg.add_behind("wg0", peer(number, address(number)))
     foreign = [one for one in ask(run)["interfaces"][0]["peers"] if one["match"] == "foreign"]
     assert {one["action"] for one in foreign} == {"waits"}
-    assert "(withheld by the guard)" in "\n".join(run("adopt")[1])
+    said = "\n".join(run("adopt")[1])
+    assert "(withheld by the guard)" in said and "go with `wgsyncd adopt --accept` and an approval, 0 stay" in said
+
+
+def test_the_guard_keeps_adopted_peers_and_what_it_says_helps(node: Node, run: Run) -> None:
+    """No row can be restored for a peer that never had one."""
+    node.db.update(7, status="active")
+    for number in range(230, 250):
+        node.wg.add_behind("wg0", peer(number, address(number)))
+    node.cycle()
+    lines = run("adopt", "--accept")[1]
+    assert lines[-2].startswith("NOTHING WAS REMOVED") and lines[-1].endswith("wgsyncd adopt --undo")
+    node.cycle()
+    assert key(230) in node.kernel_of("wg0")
+    (guard,) = [line for line in run("plan")[1] if line.startswith("guard: ")]
+    assert "A mistake? Keep these peers: wgsyncd adopt --undo. Meant? wgsyncd approve " in guard
+    assert "A mistake? Keep these peers: wgsyncd adopt --undo" in "\n".join(run("status")[1])
+    allow = guard.rpartition("wgsyncd ")[2].split()
+    assert run("adopt", "--undo")[0] == 0
+    assert "withheld" not in "\n".join(run("plan")[1])
+    assert run("adopt", "--accept")[0] == 0 and run(*allow)[0] == 0
+    node.cycle()
+    assert key(230) not in node.kernel_of("wg0")
 
 
 def test_after_the_first_cycle_all_stands_right(node: Node, run: Run) -> None:
@@ -151,7 +173,7 @@ def test_until_the_node_is_adopted_no_peer_without_a_row_goes(node: Node, run: R
     assert key(LINK) in node.kernel_of("wg0")
     status, lines = run("adopt", "--accept")
     assert status == 0
-    assert "This node is adopted. wgsyncd removes peers without a row from now on: 1 of those above." in lines
+    assert "This node is adopted. From now on, wgsyncd removes peers without a row." in lines
     node.cycle()
     assert key(LINK) not in node.kernel_of("wg0")
     assert run("adopt")[1][-1] == "Nothing was changed. A start would remove no peer: systemctl enable --now wgsyncd"

@@ -12,18 +12,15 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FakeWireGuard
 from tests.node import CONFIG
 from tests.samples import key
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, output
 from wgsyncd.cli.commands import doctor as command
-from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.doctor import files, system
 from wgsyncd.config.load import parse
-from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.core.model import encode_key
-from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
@@ -113,52 +110,6 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert files._disk(tmp_path / "not" / "yet").severity is level
 
 
-# -- interfaces
-
-
-def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.ReadLink:
-    return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
-
-
-def test_interfaces() -> None:
-    wg = FakeWireGuard("wg0", "wg1")
-    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
-    for number, name in enumerate(("wg0", "wg1"), 90):
-        wg.delete(name)
-        wg.add_interface(name, public_key=key(number))
-    assert worst(interfaces.check(SETTINGS, wg, look())).severity is Severity.OK
-    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
-    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).fix == "ip address add 10.200.0.1/24 dev wg0"
-    wg.delete("wg0")
-    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
-
-
-@pytest.mark.parametrize(
-    ("name", "level", "mend"),
-    [("EPERM", "warning", "sudo wgsyncd doctor"), ("ENOENT", "fault", "modprobe wireguard"),
-     ("EOPNOTSUPP", "fault", "ip link delete wg0"), ("ETIMEDOUT", "fault", "wg show wg0")],
-)  # fmt: skip
-def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> None:
-    one = interfaces._missing("wg0", SETTINGS.interfaces["wg0"], WireGuardError("wg0", name, "why"))
-    assert (one.severity.value, one.fix.startswith(mend)) == (level, True)
-
-
-def test_a_kernel_without_the_module_is_told_to_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If wireguard-go is installed, the unit starts that, and no module is needed."""
-    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/wireguard-go")
-    missing = ModuleMissing("wg0", "ENODEV", "why")
-    assert interfaces._missing("wg0", SETTINGS.interfaces["wg0"], missing).fix == "systemctl restart wg-quick@wg0"
-    monkeypatch.setattr(shutil, "which", lambda _: None)
-    wg0 = SETTINGS.interfaces["wg0"]
-    assert (
-        interfaces._missing("wg0", wg0, InterfaceMissing("wg0", "ENODEV", "why")).fix
-        == "systemctl restart wg-quick@wg0"
-    )
-    fix = interfaces._missing("wg0", wg0, ModuleMissing("wg0", "ENODEV", "why")).fix
-    assert fix.startswith("modprobe wireguard && ")
-    assert fix.endswith(" && systemctl restart wg-quick@wg0")
-
-
 # -- the database
 
 
@@ -202,6 +153,21 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
 
     (one,) = doctor.check(SETTINGS, examine)
     assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)
+
+
+@pytest.mark.parametrize(("known", "mend"), [(True, 'mariadb -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")])
+def test_an_account_that_nobody_has_made(monkeypatch: pytest.MonkeyPatch, known: bool, mend: str) -> None:
+    """MariaDB answers 1698 for an account that does not exist, as before the step "Account" of install.md."""
+    settings = parse(
+        '[mikyun.database]\nsocket = "/run/s.sock"\nuser = "wgsyncd"\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]'
+    )
+    monkeypatch.setattr(doctor, "is_known", lambda _: known)
+
+    def examine(_: object) -> Database:
+        raise MariaDBError("why", 1698)
+
+    (one,) = doctor.check(settings, examine)
+    assert one.fix.startswith(mend)
 
 
 def test_a_server_that_is_not_supported_has_its_own_command() -> None:

@@ -107,7 +107,7 @@ LASTING: dict[str, tuple[Callable[[Node], None], str, str]] = {
     "lies": (away("the database gave an answer that makes no sense (ValueError in rows.py:1)"), "database", DATABASE),
     "row_lock": (aside(Obstacle.LOCKED), "locked rows", DATABASE),
     "refused": (aside(Obstacle.REFUSED), "refused rows", DATABASE),
-    "interface": (no_interface, "wg0", "systemctl start wg-quick@wg0"),
+    "interface": (no_interface, "wg0", "systemctl restart wg-quick@wg0"),
     "liar": (broken(errno.EPROTO), "wg0", DATABASE),
     "reboot": (rebooted, "database", DATABASE),
     "everybody": (everybody, "guard", "wgsyncd plan"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
+from wgsyncd.engine.plan_report import if_a_mistake
 
 if TYPE_CHECKING:
     from wgsyncd.engine.status_report import InterfaceReport, StatusReport
@@ -80,11 +81,16 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
         )
 
 
+def if_not_here(interface: str) -> str:
+    """What to do if only the configuration has this interface."""
+    return f"If this server has no {interface}, remove [interfaces.{interface}] from the configuration"
+
+
 def _interface(one: InterfaceReport, why: str) -> Finding:
     name = one.interface
     if "ENODEV" in why:
-        mistake = f"If this server has no {name}, remove [interfaces.{name}] from the configuration"
-        return fault(name, f"does not exist: nobody can connect to it. {mistake}", f"systemctl start wg-quick@{name}")
+        why = f"does not exist: nobody can connect to it. {if_not_here(name)}"
+        return fault(name, why, f"systemctl restart wg-quick@{name}")  # `start` does nothing if somebody deleted it
     if "EACCES" in why:
         return fault(name, f"cannot be compared: {why}", "man wgsyncd-install")
     return fault(name, f"cannot be compared: {why}", "sudo wgsyncd doctor")
@@ -114,7 +120,7 @@ def _guard(report: StatusReport) -> Iterator[Finding]:
     if guard.tripped and not guard.approved:
         reasons = ", ".join(dict.fromkeys(one.reason for one in report.held if one.action == "remove"))
         why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), and the guard keeps them"
-        yield fault("guard", f"{why}. A mistake? Restore the rows, and do nothing else", "wgsyncd plan")
+        yield fault("guard", f"{why}. {if_a_mistake(report.held)}", "wgsyncd plan")
     if report.blocked:
         why = f"{counted(report.blocked, 'removal waits', 'removals wait')} until the unreadable key of a row is mended"
         yield warning("blocked", why, "wgsyncd plan")

@@ -20,6 +20,15 @@ def add_options(group: argparse._ArgumentGroup, where: str) -> None:
     )
 
 
+def is_known(user: str) -> bool:
+    """Whether this system has a user of that name."""
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def as_account(user: str, *, wanted: bool = True) -> Iterator[None]:
     """Be the user with this name, if this process is root's and there is such a user. All threads change theirs.
@@ -27,10 +36,7 @@ def as_account(user: str, *, wanted: bool = True) -> Iterator[None]:
     MariaDB's unix_socket and PostgreSQL's "peer" know the user without a password. They ask the kernel who connects.
     This is the effective user at connect(2), see SO_PEERCRED in unix(7).
     """
-    uid = 0
-    if wanted and os.geteuid() == 0:
-        with contextlib.suppress(KeyError):
-            uid = pwd.getpwnam(user).pw_uid
+    uid = pwd.getpwnam(user).pw_uid if wanted and os.geteuid() == 0 and is_known(user) else 0
     if uid:
         os.seteuid(uid)
     try:

@@ -242,11 +242,11 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
     for match, words in _WORDS.items():
         peers = [peer for peer in one.peers if peer.match is match]
         going = sum(1 for peer in peers if peer.action is not Action.STAYS)
-        foreign = ""
-        if match is Match.FOREIGN:
-            foreign = f": {going} go with `wgsyncd adopt --accept`, {len(peers) - going} stay as configured"
+        approval = " and an approval" if any(peer.action is Action.WAITS for peer in peers) else ""
+        foreign = f": {going} go with `wgsyncd adopt --accept`{approval}, {len(peers) - going} stay as configured"
         if peers:
-            yield f"  {len(peers):4}  {words}{foreign}", "warning" if going else "ok"
+            told = words + foreign if match is Match.FOREIGN else words
+            yield f"  {len(peers):4}  {told}", "warning" if going else "ok"
         if match is not Match.MATCHES:
             yield from ((f"          {_SIGNS[peer.action]} {_line(peer)}", "") for peer in peers)
     if one.missing:
@@ -269,9 +269,10 @@ def _foreign(report: AdoptReport) -> list[tuple[str, LivePeerReport]]:
 
 
 def _accepted(report: AdoptReport) -> Iterator[Line]:
-    going = sum(1 for _, peer in _foreign(report) if peer.action is not Action.STAYS)
-    yield f"This node is adopted. wgsyncd removes peers without a row from now on: {going} of those above.", ""
-    yield "To put them back: wgsyncd adopt --undo", ""
+    yield "This node is adopted. From now on, wgsyncd removes peers without a row.", ""
+    if any(peer.action is Action.WAITS for _, peer in _foreign(report)):
+        yield "NOTHING WAS REMOVED: they are too many at once. `wgsyncd plan` shows the command that allows it.", "held"
+    yield "To put peers back and to keep them: wgsyncd adopt --undo", ""
 
 
 def _advice(report: AdoptReport, file: Path) -> Iterator[Line]:
@@ -292,7 +293,6 @@ def _advice(report: AdoptReport, file: Path) -> Iterator[Line]:
         yield f'        "{key}",  # {foreign.get(output.sanitize(key), "kept already")}', ""
     yield "    ]", ""
     yield "", ""
-    if report.adopted:
-        yield "wgsyncd removes the others. To put them back, and to keep them: wgsyncd adopt --undo", ""
-    else:
-        yield "The others stay, too, until you let wgsyncd remove them: wgsyncd adopt --accept", ""
+    stay = "The others stay, too, until you let wgsyncd remove them: wgsyncd adopt --accept"
+    go = "wgsyncd removes the others. To put them back, and to keep them: wgsyncd adopt --undo"
+    yield go if report.adopted else stay, ""

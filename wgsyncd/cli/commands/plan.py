@@ -195,7 +195,8 @@ def _verdict(report: PlanReport) -> list[Line]:
             why = "the only live peer would go" if report.live == 1 else f"all {report.live} live peers would go"
         else:
             why = f"{removals} of {counted(report.live, 'live peer')} would go, and no row of this node is left"
-        lines.append((f"guard: NOTHING WAS REMOVED: {why}. {_MISTAKE} wgsyncd approve {guard.plan}", "fault"))
+        mistake = plan_report.if_a_mistake(report.withheld)
+        lines.append((f"guard: NOTHING WAS REMOVED: {why}. {mistake}. Meant? wgsyncd approve {guard.plan}", "fault"))
     elif guard.approved:
         lines.append(("guard: allows the removals once, because an admin approved them", "warning"))
     elif count["remove"]:

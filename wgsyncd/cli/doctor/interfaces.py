@@ -1,6 +1,5 @@
 """Checks of the interfaces: presence, kind, key, port and addresses."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,6 +10,7 @@ from wgsyncd.core.model import InterfaceState
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.words import counted
 from wgsyncd.engine.status_update import ONLINE
+from wgsyncd.engine.verdict import if_not_here
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import WireGuard
 
@@ -33,9 +33,8 @@ def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
     if isinstance(error, InterfaceMissing):
         if one.create:
             return warning(name, f"{error.text}. wgsyncd makes it (create = true)", "systemctl start wgsyncd")
-        needs_module = isinstance(error, ModuleMissing) and shutil.which("wireguard-go") is None
-        module = f"{_MODULE} && " if needs_module else ""
-        return fault(name, error.text, f"{module}systemctl restart wg-quick@{name}")
+        module = f"{_MODULE} && " if isinstance(error, ModuleMissing) else ""
+        return fault(name, f"{error.text}. {if_not_here(name)}", f"{module}systemctl restart wg-quick@{name}")
     if error.name == "ENOENT":
         return fault(name, error.text, _MODULE)
     if error.name in ("EPERM", "EACCES"):

@@ -1,5 +1,6 @@
 """The WireGuard interfaces of this machine, each provided by the kernel or by a process."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.dataplane.wireguard.userspace import SOCKETS, UserspaceWireGuard
+from wgsyncd.errors import InterfaceMissing, ModuleMissing
 from wgsyncd.ports import NewInterface
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
@@ -29,7 +31,14 @@ class LocalWireGuard:
         return self._kernel.retries
 
     def read(self, interface: str) -> InterfaceState:
-        return self._side(interface).read(interface)
+        try:
+            return self._side(interface).read(interface)
+        except ModuleMissing as error:
+            if shutil.which("wireguard-go") is None:
+                raise
+            # The kernel's module would not help: this server has WireGuard as a process.
+            why = f"no process such as wireguard-go provides it: systemctl restart wg-quick@{interface}"
+            raise InterfaceMissing(interface, error.name, why) from error
 
     def apply(self, interface: str, changes: Sequence[Change]) -> list[FailedChange]:
         return self._side(interface).apply(interface, changes)

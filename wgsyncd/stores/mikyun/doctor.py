@@ -12,6 +12,7 @@ from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.words import counted
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.account import is_known
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import MariaDBError
@@ -91,12 +92,12 @@ def _entering(settings: Settings, error: StoreError) -> str:
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
-    if number == 1045 and database.socket and user == "wgsyncd":  # the account of man wgsyncd-install
+    if number in (1045, 1698) and database.socket and user == "wgsyncd" and is_known(user):  # man wgsyncd-install
         account = f"'{user}'@'localhost'"
         made = f"CREATE OR REPLACE USER {account} IDENTIFIED VIA unix_socket"
         rights = f"wgsyncd init-db --socket {shlex.quote(database.socket)} --grants {quoted(account)}"
         return f"mariadb -e {quoted(made)} && {rights}"
-    if number == 1698:  # the account is known by its system user, and no user of this system has its name
+    if number == 1698:  # MariaDB knows the account by the system's user of that name
         return f"id {shlex.quote(user)}"
     if number == 1049:
         return "man wgsyncd-install  # the application makes its database and its tables"

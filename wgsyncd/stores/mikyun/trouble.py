@@ -33,7 +33,8 @@ _ADVICE_OF_ROWS = dict.fromkeys(
 _ADVICE_AT_LOGIN = {
     DENIED: ". Check mikyun.database.user and the password's file, and restart wgsyncd."
     " An account with REQUIRE SSL needs tls_ca",
-    1698: ". Only the user of that name may enter, through the socket. An admin adds --socket /run/mysqld/mysqld.sock",
+    1698: ". It does not exist, or only the system's user of that name may enter, through the socket: see Account in"
+    " man wgsyncd-install. init-db needs --socket /run/mysqld/mysqld.sock",
 }
 _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
 _NAME_FOLLOWS = re.compile(r"\b(column|field|key|table|view|variable|database|user|plugin|constraint|trigger) $", re.I)

@@ -1,0 +1,65 @@
+"""`wgsyncd doctor` finds what is wrong with an interface, and what helps."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.fakes import FakeWireGuard
+from tests.samples import key
+from tests.shell.test_doctor_checks import SETTINGS, worst
+from wgsyncd.cli.doctor import interfaces
+from wgsyncd.core.inspect.answers import Link
+from wgsyncd.core.inspect.finding import Severity
+from wgsyncd.dataplane.wireguard.local import LocalWireGuard
+from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
+
+
+def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.ReadLink:
+    return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
+
+
+def test_interfaces() -> None:
+    wg = FakeWireGuard("wg0", "wg1")
+    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
+    for number, name in enumerate(("wg0", "wg1"), 90):
+        wg.delete(name)
+        wg.add_interface(name, public_key=key(number))
+    assert worst(interfaces.check(SETTINGS, wg, look())).severity is Severity.OK
+    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
+    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).fix == "ip address add 10.200.0.1/24 dev wg0"
+    wg.delete("wg0")
+    assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
+
+
+@pytest.mark.parametrize(
+    ("name", "level", "mend"),
+    [("EPERM", "warning", "sudo wgsyncd doctor"), ("ENOENT", "fault", "modprobe wireguard"),
+     ("EOPNOTSUPP", "fault", "ip link delete wg0"), ("ETIMEDOUT", "fault", "wg show wg0")],
+)  # fmt: skip
+def test_interfaces_that_cannot_be_read(name: str, level: str, mend: str) -> None:
+    one = interfaces._missing("wg0", SETTINGS.interfaces["wg0"], WireGuardError("wg0", name, "why"))
+    assert (one.severity.value, one.fix.startswith(mend)) == (level, True)
+
+
+def test_a_kernel_without_the_module_is_told_to_load_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If wireguard-go is installed, the unit starts that, and no module is needed."""
+    wg0 = SETTINGS.interfaces["wg0"]
+    wg = LocalWireGuard(sockets=Path("/nonexistent"))
+
+    def no_family(interface: str) -> NoReturn:
+        raise ModuleMissing(interface, "ENODEV", "no such interface, and no module")
+
+    monkeypatch.setattr(wg._kernel, "read", no_family)
+    for program, begins in (("/usr/bin/wireguard-go", "systemctl"), (None, "modprobe wireguard && ")):
+        monkeypatch.setattr(shutil, "which", lambda _, found=program: found)
+        with pytest.raises(InterfaceMissing) as caught:
+            wg.read("wg0")
+        assert ("restart wg-quick@wg0" in str(caught.value)) is (program is not None)
+        one = interfaces._missing("wg0", wg0, caught.value)
+        assert one.fix.startswith(begins) and one.fix.endswith("systemctl restart wg-quick@wg0")
+        assert "If this server has no wg0, remove [interfaces.wg0]" in one.message
+    wg.close()
