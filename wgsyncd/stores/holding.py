@@ -100,7 +100,7 @@ class NodeHolder:
     ) -> Claimed:  # fmt: skip
         """See :meth:`wgsyncd.ports.HolderStore.claim`. The node has a state. ``tell`` writes the audit rows."""
         with self.connection.transaction():
-            if not self._take(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
+            if not self._replace(identity, uptime, seen or Holder(NOBODY, 0.0, None)):
                 return Claimed(done=False)
             self._displace(displaced)
             if uptime is None:  # An admin has ordered a takeover: no boot of before is alive.
@@ -120,7 +120,7 @@ class NodeHolder:
             sql = f"UPDATE {self.dialect.prefix}peers SET epoch = %s WHERE {of} AND interface IN ({among})"  # noqa: S608
             self.connection.execute(sql, (DOUBT, *nodes, *self.interfaces))
 
-    def _take(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
+    def _replace(self, identity: Identity, uptime: float | None, seen: Holder) -> bool:
         """Make ``identity`` the holder in the open transaction. False if the holder is not ``seen`` any more.
 
         ``uptime``: see :meth:`wgsyncd.ports.HolderStore.claim`.
