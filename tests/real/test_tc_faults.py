@@ -21,6 +21,7 @@ from wgsyncd.dataplane.tc.kernel import KernelTc
 from wgsyncd.engine.shaping import Shaping
 
 pytestmark = pytest.mark.vm
+CHANGES = 100  # at least. The virtual machine is slow. In User-Mode Linux, 1,000 of them took less than a minute
 RATES = dict.fromkeys((5, 6, 7), 1_000_000)
 # What wondershaper 1.1a sends for `wondershaper wg0 8000 4000`, without its warnings, and what networkd sends for
 # [FairQueueingControlledDelay] at the root.
@@ -106,7 +107,7 @@ def _counters(device_number: int) -> tuple[tuple[str, str], tuple[str, str]]:
     return here, (tx, rx)
 
 
-def test_a_thousand_changes_lose_no_ping_and_nobody_is_unshaped_meanwhile() -> None:
+def test_many_changes_lose_no_ping_and_nobody_is_unshaped_meanwhile() -> None:
     """The devices change their rates, and whether they share them. WireGuard's counters are exact at the end."""
     with ExitStack() as stack:
         net = Net(stack, userspace=False)
@@ -125,9 +126,11 @@ def test_a_thousand_changes_lose_no_ping_and_nobody_is_unshaped_meanwhile() -> N
 
         reach(0)
         pings = net.begin_ping(1, 400, 0.01)
-        for number in range(1, 1000):
+        number = 0
+        while number < CHANGES or pings.poll() is None:
+            number += 1
             reach(number)
-        assert make_plan(reach(1000), tc.read()).is_empty
+        assert make_plan(reach(number), tc.read()).is_empty
         assert net.delay(pings).lost == 0
         for link in ("wgsyncd-down", "wgsyncd-up"):
             shown = run("tc", "-s", "qdisc", "show", "dev", link, "root")
