@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.bench import Bench, wait
+from tests.real.bench import Bench, real_device, wait
 from tests.real.installed import Node
 from tests.wait import until
 from wgsyncd.demo.mariadb import ACCOUNT
@@ -250,3 +250,18 @@ def test_an_installed_service(installed: Node) -> None:
     installed.configure()
     run("systemctl", "reset-failed", "wgsyncd")
     run("systemctl", "disable", "wgsyncd")
+
+
+def test_status_knows_a_deleted_interface_before_the_next_poll(bench: Bench) -> None:
+    device = real_device("0001-held", "10.200.0.11")
+    bench.insert(device)
+    bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
+    bench.daemon.start()
+    bench.await_peers(device)
+    assert bench.daemon.status()["verdict"] == "ok"
+    bench.world.server.ip("link delete wg0")
+    report = bench.daemon.status()
+    (trouble,) = report["troubles"]
+    assert report["verdict"] == "failing"
+    assert (trouble["check"], trouble["fix"]) == ("wg0", "systemctl restart wg-quick@wg0")
+    assert "does not exist" in trouble["message"]

@@ -14,7 +14,7 @@ from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.daemon import admin, lock
+from wgsyncd.daemon import admin, lock, machine
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
@@ -264,7 +264,8 @@ class Daemon:
         return self._admin.routes(self._report, self.devices.report)
 
     def _report(self) -> StatusReport:
-        return status_report.of_daemon(self.status, self.settings, self.path)
+        gone = frozenset(name for name in self.settings.interfaces if not machine.has_interface(name))
+        return status_report.of_daemon(self.status, self.settings, self.path, gone)
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

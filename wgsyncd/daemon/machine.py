@@ -17,6 +17,15 @@ _NAMESPACE = "/proc/self/ns/net"
 _PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
 
 
+def has_interface(name: str) -> bool:
+    """Whether a network interface of this name exists now. Any thread may ask: the answer comes without netlink."""
+    try:
+        socket.if_nametoindex(name)
+    except OSError:
+        return False
+    return True
+
+
 class LocalMachine:
     """Implements :class:`wgsyncd.ports.Machine`. The identity is read once, when this object is made.
 

@@ -121,12 +121,12 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     changes: list[RecentChange] | None
 
 
-def of_daemon(status: DaemonStatus, settings: Settings, file: Path) -> StatusReport:
-    """The report of the daemon in this process. A client's thread calls this function, so it only reads."""
+def of_daemon(status: DaemonStatus, settings: Settings, file: Path, gone: frozenset[str] = frozenset()) -> StatusReport:
+    """The report of the daemon in this process, for a client's thread. ``gone``: interfaces that do not exist now."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
     labels = Labels.of_rows(status.rows or ())
     report = msgspec.structs.replace(
-        _build(status, settings, now),
+        _build(status, settings, now, gone),
         source="daemon",
         daemon=f"wgsyncd runs (pid {os.getpid()})",
         pid=os.getpid(),
@@ -194,10 +194,10 @@ def without_store(settings: Settings, agent: Agent, daemon: str, error: str) -> 
     return judged(msgspec.structs.replace(_build(status, settings, now), daemon=redact(daemon)))
 
 
-def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport:
+def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset[str] = frozenset()) -> StatusReport:
     """The report without the fields that only a daemon knows. ``now``: UNIX seconds."""
     zone, interfaces = settings.node.zone, dict(status.interfaces)
-    away = not status.database_up
+    away, missing = not status.database_up, dict.fromkeys(gone, "ENODEV: no such interface")
     return StatusReport(
         node=settings.node.name,
         version=__version__,
@@ -213,8 +213,8 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         interfaces=[
             InterfaceReport(
                 interface=name,
-                present=one.present,
-                kind=one.kind if one.present else "unreadable",
+                present=(present := one.present and name not in gone),
+                kind=one.kind if present else "unreadable",
                 desired=one.desired,
                 actual=one.actual,
                 online=one.online,
@@ -242,7 +242,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float) -> StatusReport
         withheld=status.withheld,
         blocked=sum(one.blocked for one in interfaces.values()),
         held=list(status.held),
-        interface_errors={name: redact(why) for name, why in status.interface_errors.items()},
+        interface_errors={name: redact(why) for name, why in {**missing, **status.interface_errors}.items()},
         rejected=rejected_rows(status.rejections, Labels.of_rows(status.rows or () if status.rejections else ())),
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),
         waiting_for_adoption=status.waiting_for_adoption,
