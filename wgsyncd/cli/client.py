@@ -18,7 +18,7 @@ import msgspec
 from wgsyncd.cli import output
 from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
-from wgsyncd.errors import ConfigError, UserError, WgsyncdError
+from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError, WgsyncdError
 
 _UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
 NOT_RUNNING = "wgsyncd does not run"
@@ -76,6 +76,8 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
         connection.close()
     if answer.status == 409 and refusal.get("key") == "config":
         raise OtherConfigurationError(str(refusal.get("error")))
+    if refusal.get("key") == "database":
+        raise StoreError(str(refusal.get("error")), StoreErrorCode.UNREACHABLE)
     if answer.status >= 400:
         raise UserError(str(refusal.get("error")))
     return said

@@ -20,18 +20,29 @@ from typing import NoReturn
 from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.core.words import counted
-from wgsyncd.errors import ConfigError, WgsyncdError
+from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError
 
 PROGRAM = (
     "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
     "and counts each peer's traffic."
 )
 EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
+WITHOUT_DATABASE = (
+    "This command needs the database: `sudo wgsyncd doctor` finds what is wrong with it. "
+    "`wgsyncd status` and `wgsyncd devices` show what a running daemon knows without it."
+)
 COMMANDS = {
     file.stem.replace("_", "-"): file.read_text(encoding="utf-8").split('"""')[1]
     for folder in commands.__path__
     for file in sorted(Path(folder).glob("[!_]*.py"))
 }  # name and docstring
+
+
+class _Help(argparse.HelpFormatter):
+    """Breaks each paragraph of a help to the width of the terminal."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(super(_Help, self)._fill_text(one, width, indent) for one in text.split("\n\n"))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -62,7 +73,7 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
             help=summary,
             description=summary,
             epilog=more.strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Help,
         )
         if name in wanted:
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")
@@ -75,6 +86,8 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status. An error that an admin can cause is one clear line, never a trace."""
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:], "--help"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal may not be able to show every character.
             stream.reconfigure(errors="backslashreplace")
@@ -88,7 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         fault_status: int = args.config_fault_status
         return fault_status
     except WgsyncdError as error:
-        _print_error(str(error))
+        is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
+        _print_error(str(error), *([WITHOUT_DATABASE] if is_away else []))
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell has it: 128 and the signal

@@ -28,7 +28,7 @@ from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import ConfigIssue, StoreError, UserError, WireGuardError
+from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, UserError, WireGuardError
 
 MAX_WAITING = 8  # requests that may wait for the main thread
 ANSWER_WITHIN = 120.0  # seconds, for the main thread
@@ -207,7 +207,8 @@ class AdminRequests:
         except UserError as error:
             return Refusal(409, str(error)).response()
         except (StoreError, WireGuardError) as error:
-            return Refusal(503, str(error)).response()
+            is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
+            return Refusal(503, str(error), "database" if is_away else None).response()
         except BaseException:
             request.answer.put(Refusal(500, "the daemon met a bug, or stops: see its log").response())
             raise

@@ -80,7 +80,7 @@ WORDS = {Verdict.OK: "OK", Verdict.DEGRADED: "ATTENTION", Verdict.FAILING: "FAIL
 
 
 def _verdict(status: StatusReport) -> Iterator[Element]:
-    """The word and its reason. Below them, everything that is wrong, with what helps."""
+    """The word, the worst that is wrong, and what helps. Below them, everything else that is wrong."""
     word = tag("strong", WORDS[status.verdict], class_="word")
     if not status.troubles:
         peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
@@ -91,10 +91,12 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
             class_=status.verdict.value,
         )
         return
-    first = status.troubles[0]
+    first, *others = status.troubles
     yield tag("h1", word, f" {first.check}: {first.message}", class_=status.verdict.value)
-    helps = [tag("li", f"{one.check}: {one.message}. ", tag("code", one.fix)) for one in status.troubles]
-    yield tag("ul", *helps, class_="more")
+    yield tag("p", "What helps: ", tag("code", first.fix), class_="more")
+    if others:
+        helps = [tag("li", f"{one.check}: {one.message}. ", tag("code", one.fix)) for one in others]
+        yield tag("ul", *helps, class_="more")
 
 
 def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:

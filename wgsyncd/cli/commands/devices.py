@@ -20,10 +20,12 @@ from wgsyncd.cli.commands import plan
 from wgsyncd.cli.output import Line, Parts
 from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
+from wgsyncd.core.words import counted
 from wgsyncd.engine import devices_report
 from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
 from wgsyncd.engine.status import DaemonStatus
 
+_OFF = "device without a peer is not shown", "devices without a peer are not shown"
 AROUND = 5  # lines of a screen besides its devices: title, heads, and what is not shown
 
 
@@ -33,7 +35,9 @@ def register(parser: argparse.ArgumentParser) -> None:
                         help="only devices with this text in a name, owner, status, address or interface")  # fmt: skip
     parser.add_argument("--online", action="store_true", help="only devices that are online")
     parser.add_argument("--all", action="store_true", help="also devices that have no peer and ask for none")
-    parser.add_argument("--sort", choices=get_args(Order), default="device", help="the order (default: %(default)s)")
+    orders = get_args(Order)
+    told = f"{', '.join(orders[:-1])} or {orders[-1]} (default: %(default)s)"
+    parser.add_argument("--sort", choices=orders, default="device", metavar="ORDER", help=told)
     parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N devices of that order")
     options.add_watch(parser)
     options.add_json(parser)
@@ -92,5 +96,5 @@ def screen(report: DevicesReport, width: int) -> list[Parts]:
     if report.devices:
         lines += [("", ""), *devices_table.lines(report, width)]
     if report.off and not any(one.state == "off" for one in report.devices):
-        lines += [("", ""), (f"{report.off} without a peer are not shown (--all)", "dim")]
+        lines += [("", ""), (f"{counted(report.off, *_OFF)} (--all)", "dim")]
     return lines

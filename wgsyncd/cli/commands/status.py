@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands import devices, plan
 from wgsyncd.cli.output import Line, Parts, ago, short_time
@@ -30,6 +32,7 @@ from wgsyncd.engine.verdict import Verdict, judge
 from wgsyncd.errors import StoreError, UserError, WireGuardError
 
 LEAST = 3  # devices: where there is room for fewer, --watch shows none
+ROOMY, FEW = 40, 3  # on a screen with fewer lines, --watch shows so many of the last changes
 SHOWN = 8  # rejected rows on the screen: --json has all
 WAIT = 2.5  # seconds for the daemon's answer, and then for what the command reads by itself
 STATUS = {Verdict.OK: 0, Verdict.DEGRADED: 1, Verdict.FAILING: 2}
@@ -105,6 +108,8 @@ def _screen(args: argparse.Namespace) -> Draw:
 
     def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
         report = ask(args)
+        if view.height < ROOMY and report.changes is not None:  # the devices need the room
+            report = msgspec.structs.replace(report, changes=report.changes[:FEW])
         lines: list[Parts] = [*page.lines(view)] or [*as_lines(report, view.width)]
         if not view.plan and (room := view.height - len(lines) - 4) >= LEAST:
             wanted = Selection(text=view.text, sort="rate", limit=room)
