@@ -77,6 +77,8 @@ FOUND: dict[str, tuple[Sequence[str], str, Severity, str, bool]] = {
     "a trail with other words": ((L + "MODIFY action_type ENUM('login')",), "admin_logs", WARNING, "refuses an audit row: 1265", False),
     "a trail without a column": ((L + "DROP target_id",), "admin_logs", WARNING, "1054: Unknown column 'target_id'", True),
     "names in ucs2": ((D + "MODIFY device_id VARCHAR(64) CHARACTER SET ucs2 NOT NULL",), "customer_devices", FAULT, "device_id is ucs2", True),
+    "names that end in spaces": ((D + "MODIFY device_id VARCHAR(64) COLLATE utf8mb4_nopad_bin NOT NULL",), "customer_devices", FAULT,
+                                 "device_id is utf8mb4_nopad_bin, which cannot be compared", True),
     "an id of UUID_SHORT()": ((D + "MODIFY id BIGINT UNSIGNED NOT NULL", "UPDATE customer_devices SET id = 9223372036854775900"),
                               "customer_devices", WARNING, "the id 9223372036854775900 is larger", False),
     "our own table with a column more": (("ALTER TABLE wgsyncd_days ADD who INT NOT NULL",), "wgsyncd_days", FAULT, "1364: Field 'who'", True),

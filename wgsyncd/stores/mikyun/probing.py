@@ -14,7 +14,7 @@ from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
 from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, trial
-from wgsyncd.stores.mikyun.row_text import NAME_LENGTH
+from wgsyncd.stores.mikyun.row_text import NAME_LENGTH, WIDE
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
 from wgsyncd.stores.mikyun.trouble import MariaDBError
@@ -88,9 +88,10 @@ class Probe:
             yield fault(
                 DEVICES, f"id is of type {columns['id'].written}: wgsyncd needs whole numbers", self._show(DEVICES)
             )
-        if (one := columns.get("device_id")) and (one.charset or "").startswith(("ucs2", "utf16", "utf32")):
+        one = columns.get("device_id")
+        if one and ((one.charset or "").startswith(WIDE) or one.collation == "utf8mb4_nopad_bin"):
             todo = self._alter(DEVICES, f"MODIFY device_id {one.written} CHARACTER SET utf8mb4 NOT NULL")
-            yield fault(DEVICES, f"device_id is {one.charset}, which cannot be compared with utf8mb4", todo)
+            yield fault(DEVICES, f"device_id is {one.collation}, which cannot be compared with utf8mb4_bin", todo)
         for name in COUNTERS:
             if (one := columns.get(name)) and one.type not in (*_WHOLE, "decimal"):
                 why = f"{name} is of type {one.written}, which cannot count bytes exactly"

@@ -28,6 +28,7 @@ QR_END = """COALESCE(NULLIF({d}qr_expires_at, 0), NULLIF({d}issued_at, 0) + INTE
 DEVICE_TEXTS = (
     "d.device_id", "d.contract_id", "d.wg_iface", "d.wg_ip", "d.public_key", "d.preshared_key", "d.status",
 )  # fmt: skip
+WIDE = ("ucs2", "utf16", "utf32")  # what the names of character sets begin with that cannot be compared with utf8mb4
 DEVICE_NAME = "CONVERT(device_id USING utf8mb4)"  # as text, also of a binary column
 _TEXTS = (*DEVICE_TEXTS, "c.contract_status")
 # Devices with these statuses need no QR deadline. make_row decides about every other status.
@@ -94,14 +95,12 @@ def join_contracts(devices: str | None, contracts: str | None) -> str:
     """SQL that joins the contracts to the devices. Its arguments are the collations of the two contract_id.
 
     Two collations of one character set cannot be compared. With the contracts' own collation the server can use their
-    index. Of two character sets, the server takes Unicode if one of them is Unicode.
+    index. Of two character sets, the server takes Unicode if one of them is Unicode, but not if both are.
     """
     charsets = [collation.partition("_")[0] for collation in (devices or "", contracts or "")]
-    if (
-        devices == contracts
-        or "" in charsets
-        or (charsets[0] != charsets[1] and any(one.startswith("utf8") for one in charsets))
-    ):
+    is_wide = any(one.startswith(WIDE) for one in charsets)
+    has_utf8 = any(one.startswith("utf8") for one in charsets)
+    if devices == contracts or "" in charsets or (charsets[0] != charsets[1] and has_utf8 and not is_wide):
         return JOIN
     if charsets[0] == charsets[1]:
         return f"LEFT JOIN contracts c ON c.contract_id = d.contract_id COLLATE {contracts}"
