@@ -146,6 +146,25 @@ def test_policies_that_nobody_enforces_and_a_faulty_one(bench: Bench) -> None:
     assert "policies   are not enforced by the configuration: nothing is refused here" in shown
 
 
+def test_what_is_not_judged_and_a_stale_profile_are_told(bench: Bench) -> None:
+    configure(bench, "enforce = true", 'enforce = true\nfree_sources = ["192.0.2.0/24"]')
+    start(bench)
+    free = "But it may begin flows to the device: policies.free_sources has it, or a peer of peers.always_keep."
+    assert told(bench, "192.0.2.1").endswith(f"none covers it. {SAME} {free}")
+    assert free not in told(bench, "198.51.100.1")
+    stale = "profile    is stale: its client routes other addresses. Issue the device's configuration again\n"
+    assert stale in bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
+    bench.tables.update("wireguard_peers", bench.tables.peer_id(5), allowed_ips=["10.0.0.0/8"])
+    assert stale not in bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
+    bench.daemon.stop()
+    text = bench.daemon.config.read_text(encoding="utf-8")
+    bench.daemon.config.write_text(f'{text}[peers]\nalways_keep = ["{key_text(5)}"]\n', encoding="utf-8")
+    kept = "192.0.2.1 is not refused here: the device's key is in peers.always_keep."
+    assert told(bench, "192.0.2.1").startswith(kept)
+    shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
+    assert "policies   do not judge it: its key is in peers.always_keep\n" in shown
+
+
 def test_an_address_with_a_port_and_a_name_of_two_devices_are_refused(bench: Bench) -> None:
     wrong = bench.daemon.cli("explain", "laptop 5", "--to", "10.1.0.1:443", code=2).stderr
     assert "'10.1.0.1:443' is not one IPv4 or IPv6 address, such as 10.0.5.7. Policies have no ports" in wrong

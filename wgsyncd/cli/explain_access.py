@@ -18,7 +18,7 @@ from wgsyncd.core.policies.explain import (
     installed_access,
     rules_of,
 )
-from wgsyncd.core.policies.model import AccessPolicy, Device, PolicySettings, PolicyTables, Ruleset
+from wgsyncd.core.policies.model import Access, AccessPolicy, Device, PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.policies.resolve import Rule
 from wgsyncd.core.words import counted
@@ -67,48 +67,58 @@ class PolicyReport(Struct, frozen=True, kw_only=True):
     """What the device may reach."""
 
     enforced: bool  # false: the configuration ends policies, and nothing is refused
+    kept: bool  # its key is in peers.always_keep, so policies do not judge it
     policies: list[AppliedPolicy]  # in the order in which they decide
     allowed: list[str]  # ranges that the tables let the device reach with a peer
     dns_servers: list[str]  # that it reaches at port 53
     installed: list[str] | None  # ranges that the packet filter lets it reach now. null: it has no entry of the device
     withheld: bool  # the guard keeps its old access until an admin approves
+    stale: bool  # its client routes other addresses than its policies are about
     filter_error: str  # why the packet filter could not be asked, or ""
     to: AddressReport | None
 
 
 def policy_report(
     found: Explanation, tables: PolicyTables | None, settings: PolicySettings, plan: AccessPlan | None,
-    ruleset: Ruleset | str | None, to: Network | None, own: Set[Network],
+    ruleset: Ruleset | str | None, to: Network | None, own: Set[Network], *, kept: bool,
 ) -> PolicyReport:  # fmt: skip
     """The report. ``ruleset``: the packet filter's, or why it could not be asked. ``tables``: None if not enforced.
 
-    ``own``: the gateway's own addresses.
+    ``own``: the gateway's own addresses. ``kept``: the device's key is in peers.always_keep.
     """
     if tables is None:
         answer = _not_judged(to, "the setting policies.enforce is false", found) if to is not None else None
-        return PolicyReport(enforced=False, policies=[], allowed=[], dns_servers=[], installed=None, withheld=False,
-                            filter_error="", to=answer)  # fmt: skip
+        return PolicyReport(enforced=False, kept=kept, policies=[], allowed=[], dns_servers=[], installed=None,
+                            withheld=False, stale=False, filter_error="", to=answer)  # fmt: skip
     device, there = _device(found), ruleset if isinstance(ruleset, Ruleset) else None
     rules, access = rules_of(device, tables, settings)
     groups = {group.id: group.name for group in tables.groups}
     installed = installed_access(device, there) if there is not None else None
     made = PolicyReport(
         enforced=True,
+        kept=kept,
         policies=[_applied(one, groups, found.row.owner) for one in rules],
         allowed=access.texts(),
         dns_servers=sorted(one.address for one in tables.dns_servers) if settings.dns else [],
         installed=installed.texts() if installed is not None else None,
         withheld=plan is not None and device.id in plan.withheld,
+        stale=plan is not None and device.id in plan.stale,
         filter_error=ruleset if isinstance(ruleset, str) else "",
         to=None,
     )
     if to is None:
         return made
+    if kept:
+        return structs.replace(made, to=_not_judged(to, "the device's key is in peers.always_keep", found))
     if to in own and not settings.judges_local:
         why = 'it is the gateway\'s own address, and the setting policies.local is "leave"'
         return structs.replace(made, to=_not_judged(to, why, found))
     verdict = explain_address(device, to, tables, settings, there)
-    return structs.replace(made, to=_address(to, verdict, made, found, has_table=there is not None))
+    answer = _address(to, verdict, made, found, has_table=there is not None)
+    free = there.free if there is not None else Access.of(settings.free_sources)
+    if Access.of((to,)).less(free).is_empty:
+        answer = structs.replace(answer, text=f"{answer.text} {_FREE}")
+    return structs.replace(made, to=answer)
 
 
 def _not_judged(to: Network, why: str, found: Explanation) -> AddressReport:
@@ -209,6 +219,7 @@ def _sentences(to: Network, verdict: Verdict, policies: int) -> Iterator[str]:
 
 
 _NO_PEER = "The device has no peer now, so nothing of it passes."
+_FREE = "But it may begin flows to the device: policies.free_sources has it, or a peer of peers.always_keep."
 _NO_POLICY = "no policy applies to the device"
 _MISSED = {
     Missed.DELETED: "it is deleted",
@@ -243,6 +254,9 @@ def policy_lines(report: PolicyReport) -> Iterator[tuple[str, str]]:
     if not report.enforced:
         yield "policies", "are not enforced by the configuration: nothing is refused here"
         return
+    if report.kept:
+        yield "policies", "do not judge it: its key is in peers.always_keep"
+        return
     if not report.policies:
         yield "policies", f"none: {_NO_POLICY}"
     for number, one in enumerate(report.policies, 1):
@@ -260,6 +274,8 @@ def policy_lines(report: PolicyReport) -> Iterator[tuple[str, str]]:
     elif report.installed != report.allowed:
         why = ", because the guard keeps its old access (wgsyncd plan)" if report.withheld else ""
         yield "filter", f"lets it reach {', '.join(_first(report.installed)) or 'nothing'} now{why}"
+    if report.stale:
+        yield "profile", "is stale: its client routes other addresses. Issue the device's configuration again"
 
 
 def _first(ranges: Sequence[str]) -> list[str]:

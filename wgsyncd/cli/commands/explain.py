@@ -97,7 +97,8 @@ def _policies(
     except FilterError as error:  # only this part of the report is missing
         ruleset = str(error)
     own = frozenset(host for one in settings.interfaces.values() for host in one.own_hosts)
-    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to, own)
+    kept = found.key in settings.peers.always_keep
+    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to, own, kept=kept)
 
 
 def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) -> DeviceRow:
