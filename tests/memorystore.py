@@ -58,6 +58,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
     """
 
     condition_types: frozenset[str] = frozenset()
+    locks_rows = True
 
     def __init__(self, node: Node, database: Tables, interfaces: Iterable[str] = ()) -> None:
         self.db, self._interfaces = database, frozenset(interfaces)

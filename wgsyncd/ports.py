@@ -125,6 +125,7 @@ class DeviceSource(Protocol):
     condition_types: frozenset[str]  # the types of the store's own conditions
     is_active: bool  # False: a standby, so another node writes the control plane's columns
     unwritten: int  # audit rows that wait, because the control plane did not take them
+    locks_rows: bool  # a commit of postings locks rows of the application until its end
 
     def snapshot(self) -> Snapshot:
         """The rows, with the conditions, the approved plan and the size of the quarantine."""
@@ -208,8 +209,7 @@ class HolderStore(Protocol):
 
     def claim(self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
               calendar: UsageCalendar, displaced: Collection[str] = ()) -> Claimed:  # fmt: skip
-        """Make ``identity`` the holder, if it still is ``seen``, and raise the revision. No ``uptime``: note no boot.
-        Records of a boot of before become doubted. Records that ``displaced`` have of our interfaces: DOUBT alone."""
+        """Make ``identity`` the holder if it still is ``seen``. Doubt records of other boots, and of ``displaced``."""
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         """Write a heartbeat if ``identity`` is the holder. ``reconciled``: since the last one, a reconcile was good."""

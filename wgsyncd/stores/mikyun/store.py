@@ -50,6 +50,7 @@ class MariaDBStore:
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
     unwritten = 0
+    locks_rows = True
     is_active = True
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:

@@ -6,6 +6,7 @@ tables, so it waits for nobody but another writer of the same node.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.records import PeerRecord
@@ -23,13 +24,16 @@ MOST = 2**63 - 1  # the largest bigint
 RECONNECTED = 180  # seconds: after so long without a handshake, the next one begins a connection (REJECT_AFTER_TIME)
 STAGES = """
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_records (
-    known boolean, interface text, public_key bytea, row_id uuid, device text, owner text, address text, config bytea,
-    state text, epoch text, rx bigint, tx bigint, handshake bigint, sampled_at double precision
+    interface text, public_key bytea, row_id uuid, device text, owner text, address text, config bytea, state text,
+    epoch text, rx bigint, tx bigint, handshake bigint, sampled_at double precision
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS stage_moved (
+    interface text, public_key bytea, state text, epoch text, rx bigint, tx bigint, handshake bigint,
+    sampled_at double precision
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_pieces (
-    counted boolean, device uuid, start bigint, day date, rx bigint, tx bigint
-) ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE IF NOT EXISTS stage_seen (device uuid, seen double precision) ON COMMIT DELETE ROWS
+    counted boolean, device uuid, start bigint, day date, rx bigint, tx bigint, seen double precision
+) ON COMMIT DELETE ROWS
 """
 _COLUMNS = (
     "interface", "public_key", "row_id", "device", "owner", "address", "config", "state", "epoch", "rx", "tx",
@@ -38,34 +42,31 @@ _COLUMNS = (
 _MOVED = """
 UPDATE wgsyncd.peers p SET state = s.state, epoch = s.epoch, rx = s.rx, tx = s.tx, handshake = s.handshake,
                            sampled_at = s.sampled_at
-FROM pg_temp.stage_records s
-WHERE s.known AND p.node = %s AND p.interface = s.interface AND p.public_key = s.public_key
+FROM pg_temp.stage_moved s
+WHERE p.node = %s AND p.interface = s.interface AND p.public_key = s.public_key
 """
 _NEW = f"""
 INSERT INTO wgsyncd.peers (node, {", ".join(_COLUMNS)})
-SELECT %s, {", ".join(_COLUMNS)} FROM pg_temp.stage_records WHERE NOT known
+SELECT %s, {", ".join(_COLUMNS)} FROM pg_temp.stage_records
 ON CONFLICT (node, interface, public_key) DO UPDATE SET {", ".join(f"{one} = excluded.{one}" for one in _COLUMNS[2:])}
 """  # noqa: S608
 # One device may have pieces of several peers. ON CONFLICT changes a row only once, so they are summed before.
 _ADD = """
-INSERT INTO wgsyncd.{table} AS t (node, device{key}, rx, tx)
-SELECT %s, device{column}, least(sum(rx), {most}), least(sum(tx), {most}) FROM pg_temp.stage_pieces
-WHERE {which} GROUP BY device{column} ORDER BY device{column}
+INSERT INTO wgsyncd.{table} AS t (node, device{key}, rx, tx{more})
+SELECT %s, device{key}, least(sum(rx), {most}), least(sum(tx), {most}){seen} FROM pg_temp.stage_pieces
+WHERE {which} GROUP BY device{key} ORDER BY device{key}
 ON CONFLICT (node, device{key}) DO UPDATE SET rx = least(t.rx::numeric + excluded.rx, {most}),
-                                              tx = least(t.tx::numeric + excluded.tx, {most})
+                                              tx = least(t.tx::numeric + excluded.tx, {most}){then}
 """
-_SUMS = [
-    _ADD.format(table="totals", key="", column="", which="counted", most=MOST),
-    _ADD.format(table="buckets", key=", start", column=", start", which="start IS NOT NULL", most=MOST),
-    _ADD.format(table="days", key=", day", column=", day", which="true", most=MOST),
-]
-_SEEN = f"""
-INSERT INTO wgsyncd.totals AS t (node, device, seen, connected)
-SELECT %s, device, max(seen), max(seen) FROM pg_temp.stage_seen GROUP BY device ORDER BY device
-ON CONFLICT (node, device) DO UPDATE SET
+_THEN = f""",
     connected = CASE WHEN excluded.seen > t.seen + {RECONNECTED} THEN excluded.seen ELSE t.connected END,
-    seen = greatest(t.seen, excluded.seen)
-"""  # noqa: S608
+    seen = greatest(t.seen, excluded.seen)"""
+_SUMS = [
+    _ADD.format(table="totals", key="", which="counted", most=MOST, more=", seen, connected",
+                seen=", coalesce(max(seen), 0), coalesce(max(seen), 0)", then=_THEN),
+    *(_ADD.format(table=table, key=f", {key}", which=f"{key} IS NOT NULL", most=MOST, more="", seen="", then="")
+      for table, key in (("buckets", "start"), ("days", "day"))),
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,15 +128,16 @@ class StateWriter:
 
     def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
         """Write the records, and delete the removed ones. RevisionConflict: a record of ``node_state`` is gone."""
-        if writes.records:
-            staged = [(_is_known(one, node_state), one) for one in writes.records]
-            into = f"COPY pg_temp.stage_records (known, {', '.join(_COLUMNS)}) FROM STDIN"
-            self.connection.copy(into, (_columns(one, known=known) for known, one in staged))
-            wanted = sum(known for known, _ in staged)
-            if wanted and (found := self.connection.execute(_MOVED, (self.node,))) != wanted:
-                raise RevisionConflict(f"{wanted - found} baselines are gone: another program removed them")
-            if wanted < len(staged):
-                self.connection.execute(_NEW, (self.node,))
+        known = {True: list[PeerRecord](), False: list[PeerRecord]()}
+        for one in writes.records:
+            known[_is_known(one, node_state)].append(one)
+        if moved := known[True]:
+            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", map(_moved, moved))
+            if (found := self.connection.execute(_MOVED, (self.node,))) != len(moved):
+                raise RevisionConflict(f"{len(moved) - found} baselines are gone: another program removed them")
+        if new := known[False]:
+            self.connection.copy("COPY pg_temp.stage_records FROM STDIN", map(_columns, new))
+            self.connection.execute(_NEW, (self.node,))
         if writes.removed:
             names, keys = zip(*writes.removed, strict=True)
             self.connection.execute(
@@ -148,13 +150,9 @@ class StateWriter:
         """Add bytes and handshakes in the open transaction. ``history``: bytes that the totals have already."""
         pieces = [*_pieces(postings, counted=True), *_pieces(history, counted=False)]
         if pieces:
-            self.connection.copy("COPY pg_temp.stage_pieces (counted, device, start, day, rx, tx) FROM STDIN", pieces)
+            self.connection.copy_text("COPY pg_temp.stage_pieces FROM STDIN", pieces)
             for sql in _SUMS:
                 self.connection.execute(sql, (self.node,))
-        seen = [(one.row_id, one.handshake) for one in postings if one.handshake is not None]
-        if seen:
-            self.connection.copy("COPY pg_temp.stage_seen (device, seen) FROM STDIN", seen)
-            self.connection.execute(_SEEN, (self.node,))
 
     def _keep_interfaces(self, writes: WriteBatch) -> None:
         for name, mark in writes.checkpoints.items():
@@ -188,9 +186,9 @@ def _is_known(one: PeerRecord, node_state: NodeState) -> bool:
     return known is not None and one.same_identity(known)
 
 
-def _columns(one: PeerRecord, *, known: bool) -> tuple[object, ...]:
+def _columns(one: PeerRecord) -> tuple[object, ...]:
     return (
-        known, one.interface, one.public_key, one.row_id, one.device, one.owner, one.address, one.config_digest,
+        one.interface, one.public_key, one.row_id, one.device, one.owner, one.address, one.config_digest,
         one.state.value, one.epoch, _signed(one.rx), _signed(one.tx), one.handshake, one.sampled_at,
     )  # fmt: skip
 
@@ -200,7 +198,34 @@ def _signed(counter: int) -> int:
     return counter if counter <= MOST else counter - 2**64
 
 
-def _pieces(postings: Iterable[Posting], *, counted: bool) -> Iterator[tuple[object, ...]]:
+# The lines of COPY's text form (PostgreSQL's manual, "COPY"). Values by values, psycopg needs four times as long.
+
+
+def _moved(one: PeerRecord) -> str:
+    return (
+        f"{_text(one.interface)}\t\\\\x{one.public_key.hex()}\t{one.state.value}\t{_text(one.epoch)}\t{_signed(one.rx)}"
+        f"\t{_signed(one.tx)}\t{one.handshake}\t{one.sampled_at!r}\n"
+    )
+
+
+def _pieces(postings: Iterable[Posting], *, counted: bool) -> Iterator[str]:
+    """The pieces of each posting. The first one has the handshake."""
     for posting in postings:
+        seen = posting.handshake if counted else None
         for one in posting.allocations:
-            yield counted, posting.row_id, one.bucket, one.day, min(one.rx, MOST), min(one.tx, MOST)
+            yield _piece(counted, posting.row_id, one.bucket, one.day, min(one.rx, MOST), min(one.tx, MOST), seen)
+            seen = None
+        if seen is not None:
+            yield _piece(counted, posting.row_id, None, None, 0, 0, seen)
+
+
+def _piece(*values: object) -> str:
+    return "\t".join("\\N" if one is None else str(one) for one in values) + "\n"
+
+
+@lru_cache(maxsize=1024)
+def _text(value: str) -> str:
+    return value.translate(_ESCAPES)
+
+
+_ESCAPES = {ord(one): "\\" + name for one, name in (("\\", "\\"), ("\t", "t"), ("\n", "n"), ("\r", "r"))}

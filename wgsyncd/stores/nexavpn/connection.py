@@ -109,6 +109,11 @@ class Connection:
             for row in rows:
                 copy.write_row(row)
 
+    def copy_text(self, sql: str, lines: Iterable[str]) -> None:
+        """The same, with lines of COPY's text form."""
+        with self._cursor() as cursor, cursor.copy(sql) as copy:
+            copy.write("".join(lines))
+
     def try_change(self, sql: str, values: Values = ()) -> int | StoreError:
         """As :meth:`execute` in the open transaction, but an error of the server is returned.
 

@@ -45,6 +45,7 @@ class NexaStore:
 
     condition_types = frozenset({UNALLOCATED, POLICY_FAULTY, GATEWAY_DRIFT})
     unwritten = 0
+    locks_rows = False
     is_active = True
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:

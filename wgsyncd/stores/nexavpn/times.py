@@ -15,31 +15,30 @@ _AT_ONCE = 1000  # devices in one transaction
 _TIME = f"to_timestamp(CASE WHEN t.{{0}} > 0 AND t.{{0}} < {LAST} THEN t.{{0}} END)"
 _SEEN, _CONNECTED = _TIME.format("seen"), _TIME.format("connected")
 _BEHIND = f"""
-WITH behind AS (
-    SELECT d.id, {_SEEN} AS seen, {_CONNECTED} AS connected
-    FROM wgsyncd.device_times d JOIN wgsyncd.totals t ON t.device = d.id
-    WHERE t.node = %s AND {{which}} (coalesce(d.last_seen_at, '-infinity') < {_SEEN}
-        OR coalesce(d.last_connected_at, '-infinity') < {_CONNECTED})
-    ORDER BY d.id LIMIT {{most}} FOR UPDATE OF d SKIP LOCKED)
-UPDATE wgsyncd.device_times d
-SET last_seen_at = greatest(d.last_seen_at, b.seen), last_connected_at = greatest(d.last_connected_at, b.connected)
-FROM behind b WHERE d.id = b.id
+SELECT d.id FROM wgsyncd.device_times d JOIN wgsyncd.totals t ON t.device = d.id
+WHERE t.node = %s AND (coalesce(d.last_seen_at, '-infinity') < {_SEEN}
+    OR coalesce(d.last_connected_at, '-infinity') < {_CONNECTED})
+ORDER BY d.id
 """  # noqa: S608
-_ALL = _BEHIND.format(which="", most=_AT_ONCE)
-_SOME = _BEHIND.format(which="t.device = ANY(%s) AND", most=_AT_ONCE)
+# The ids are an array, not a join: the view would lock all rows that it shows, and the server would expect few rows.
+_WRITE = f"""
+UPDATE wgsyncd.device_times d
+SET last_seen_at = greatest(d.last_seen_at, {_SEEN}), last_connected_at = greatest(d.last_connected_at, {_CONNECTED})
+FROM wgsyncd.totals t
+WHERE d.id = ANY(ARRAY(SELECT id FROM wgsyncd.device_times WHERE id = ANY(%s) FOR UPDATE SKIP LOCKED))
+    AND t.node = %s AND t.device = ANY(%s) AND t.device = d.id
+    AND (coalesce(d.last_seen_at, '-infinity') < {_SEEN} OR coalesce(d.last_connected_at, '-infinity') < {_CONNECTED})
+"""  # noqa: S608
 # gateways.last_sync_at says when a full reconcile has last been good.
 _SYNCED = "UPDATE wgsyncd.gateways SET last_sync_at = now() WHERE id = ANY(%s::uuid[])"
 
 
 def write_times(connection: Connection, node: str, devices: Collection[DeviceId] | None = None) -> None:
     """Bring last_seen_at and last_connected_at up to date, forward only. ``devices``: None means all of the node."""
-    if devices is None:
-        while connection.execute(_ALL, (node,)) == _AT_ONCE:
-            pass
-        return
-    ids = sorted(devices)
+    ids = sorted(devices) if devices is not None else [one for (one,) in connection.query(_BEHIND, (node,))]
     for at in range(0, len(ids), _AT_ONCE):
-        connection.execute(_SOME, (node, ids[at : at + _AT_ONCE]))
+        some = ids[at : at + _AT_ONCE]
+        connection.execute(_WRITE, (some, node, some))
 
 
 def write_synced(connection: Connection, gateways: Collection[str]) -> None:
