@@ -23,9 +23,9 @@ class PrivatePostgres:
     ``options`` go to the server. ``directory`` also has the server's socket. The user postgres runs the server, because it refuses to run as root.
     """
 
-    def __init__(self, options: str = "") -> None:
+    def __init__(self, options: str = "", parent: Path | None = None) -> None:
         self.options = options
-        self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-postgres-"))
+        self.directory = Path(tempfile.mkdtemp(prefix="wgsyncd-postgres-", dir=parent))
         self.directory.chmod(0o755)
         self._as: tuple[str, ...] = ()
         if os.geteuid() == 0:

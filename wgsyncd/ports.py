@@ -209,7 +209,8 @@ class HolderStore(Protocol):
 
     def claim(self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
               calendar: UsageCalendar, displaced: Collection[str] = ()) -> Claimed:  # fmt: skip
-        """Make ``identity`` the holder if it still is ``seen``. Doubt records of other boots, and of ``displaced``."""
+        """Make ``identity`` the holder, if it still is ``seen``, and raise the revision. No ``uptime``: note no boot.
+        Records of a boot of before become doubted. Records that ``displaced`` have of our interfaces: DOUBT alone."""
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         """Write a heartbeat if ``identity`` is the holder. ``reconciled``: since the last one, a reconcile was good."""

@@ -80,20 +80,18 @@ def measure(stage: Stage, repeat: int) -> dict[str, dict[str, Took]]:
         floor=floors.noop,
     )  # fmt: skip
     assert machine.writes == before, "a cycle with nothing changed has written"
-    results["change"] = change(machine, repeat)
+    results["change"] = change(machine, stage, repeat)
     results["pyroute2"] = pyroute2(machine, repeat)
     machine.close()
     floors.close()
     return results
 
 
-def change(machine: Machine, repeat: int) -> dict[str, Took]:
+def change(machine: Machine, stage: Stage, repeat: int) -> dict[str, Took]:
     """Returns the seconds of a change of 1 % of the peers, there and back.
 
     A third each is added, removed, and given a new preshared key.
     """
-    stage = machine.stage
-
     sides: dict[str, list[Took]] = {"ours": [], "theirs": [], "theirs_loose": []}
     for turn in range(repeat + 1):
         there, back = ("B", "A") if turn % 2 == 0 else ("A", "B")

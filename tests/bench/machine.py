@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from tests.bench.stage import IFACE, Stage
 from tests.bench.timing import Moment
+from wgsyncd import stores
 from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.core.peers.plan import FailedChange
@@ -15,18 +16,30 @@ from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.ports import Clock, NewInterface
-from wgsyncd.stores.mikyun.store import MariaDBStore
+from wgsyncd.ports import Clock, NewInterface, Plane, WireGuard
 from wgsyncd.stores.spool import FileSpool
 
 TIMEOUT = 120.0  # seconds for one answer of the kernel, where a daemon waits 5
 
 
+class AnyStage(Protocol):
+    """Describes the tables of one control plane and one interface."""
+
+    folder: Path
+    interface: str
+
+    def config(self, **more: str) -> str:
+        """Returns the configuration, with other lines by section."""
+
+    def writes(self) -> Any:
+        """Returns what changes when wgsyncd writes to the database."""
+
+
 class Watched:
     """Wraps the real WireGuard and counts its changes. The next read returns `dump` if a dump is set."""
 
-    def __init__(self) -> None:
-        self.real = LocalWireGuard(TIMEOUT)
+    def __init__(self, real: WireGuard | None = None) -> None:
+        self.real = real or LocalWireGuard(TIMEOUT)
         self.changes = 0
         self.dump: InterfaceState | None = None
         self.changed_at = Moment()  # the end of the last change
@@ -54,12 +67,14 @@ class Watched:
 class Machine:
     """Holds agent, store and WireGuard on a stage."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: AnyStage, wireguard: WireGuard | None = None, planes: Sequence[Plane] = ()) -> None:
         settings = parse(stage.config())
         self.stage = stage
-        self.wireguard, self.store = Watched(), MariaDBStore(settings)
+        self.wireguard, self.store = Watched(wireguard), stores.open_store(settings).store(lambda: None)
         clock, spool = Clock(time.time, time.monotonic), FileSpool(stage.folder / "state", settings.node.name)
-        self.agent = Agent(settings, self.wireguard, self.store, spool, DaemonStatus(), clock, AgentState())
+        self.agent = Agent(
+            settings, self.wireguard, self.store, spool, DaemonStatus(), clock, AgentState(), planes=planes
+        )
 
     def cycle(self) -> None:
         """Does the work of one reconcile of the daemon."""
@@ -68,15 +83,13 @@ class Machine:
     @property
     def writes(self) -> tuple[int, Any]:
         """Returns the changes sent to the kernel, and the counters of statements that write to the database."""
-        commands = "'Com_insert', 'Com_update', 'Com_update_multi', 'Com_delete', 'Com_replace'"
-        status = self.stage.sql(f"SHOW GLOBAL STATUS WHERE variable_name IN ({commands})")
-        return self.wireguard.changes, status
+        return self.wireguard.changes, self.stage.writes()
 
     def right(self, peers: int) -> None:
         """Asserts that every peer is there, and that another cycle finds nothing to do."""
         before = self.writes
         assert self.agent.reconcile().plan.changes == ()
-        assert len(self.wireguard.real.read(IFACE).peers) == peers
+        assert len(self.wireguard.real.read(self.stage.interface).peers) == peers
         assert self.writes == before, "a cycle with nothing changed has written"
 
     def close(self) -> None:

@@ -63,7 +63,7 @@ class Stage:
     """Holds one run's database and interface, for ``peers`` peers."""
 
     def __init__(self, server: PrivateServer, folder: Path, peers: int) -> None:
-        self.server, self.folder, self.peers = server, folder, peers
+        self.server, self.folder, self.peers, self.interface = server, folder, peers, IFACE
         self.changed = max(1, peers // 300)  # this many peers of each of the three kinds
         secret = bytes([8]) + os.urandom(30) + bytes([64])
         self.private_key = b64encode(secret).decode()  # `wg genkey` makes a key of this form
@@ -156,6 +156,11 @@ class Stage:
             **more,
         }
         return "".join(f"[{section}]\n{lines}\n" for section, lines in sections.items())
+
+    def writes(self) -> tuple[tuple[Any, ...], ...]:
+        """Returns the counters of the statements that write."""
+        commands = "'Com_insert', 'Com_update', 'Com_update_multi', 'Com_delete', 'Com_replace'"
+        return self.sql(f"SHOW GLOBAL STATUS WHERE variable_name IN ({commands})")
 
     def close(self) -> None:
         """Closes the connection."""

@@ -1,0 +1,117 @@
+"""How fast wgsyncd is on NexaVPN's tables, and how soon it changes access.
+
+    tests/bench/nexavpn [--peers N] [--repeat 5] [--only PART …] [--json]
+
+PostgreSQL, nf_tables and the packets are real. Both sides of each line take turns in one run. A gateway has fifty
+profiles of twenty ranges.
+
+`books` is a poll in which all devices moved, until it is posted. It is compared with bare UPDATEs of the same tables,
+which send no values. `cycle` is a cycle with nothing changed, beside the same with MariaDB. `access` is one device's
+change of access. `repair` is what follows `nft flush ruleset`, with a running daemon. `judge` is the processor time of
+a packet. `memory` is the memory of a running daemon.
+
+`cycle` and `memory` need the kernel's WireGuard. The others run anywhere, as root.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests import namespace
+from tests.bench import gateway_parts, judging, kernel, life, timing
+from tests.bench.gateway_stage import SERVER, GatewayStage
+from tests.bench.stage import room, stages
+from tests.postgres import PrivatePostgres
+from wgsyncd import log
+from wgsyncd.daemon import memory
+
+PARTS = ("books", "access", "repair", "judge", "cycle", "memory")
+_NEED_KERNEL = ("cycle", "memory")
+_BATCHES = 1500
+
+
+def main() -> None:
+    """Measures, and prints one JSON object for each part as soon as it is done."""
+    parser = argparse.ArgumentParser(prog="tests/bench/nexavpn", description=__doc__.partition("\n")[0])
+    parser.add_argument("--peers", type=int, default=10_000)
+    parser.add_argument("--repeat", type=int, default=5, help="runs of each side; default: %(default)s")
+    parser.add_argument("--only", choices=PARTS, nargs="+", help="default: all that this kernel can do")
+    args = parser.parse_args()
+    log.configure("error")
+    memory.reduce_gc()  # the daemon makes both calls too
+    memory.trim_heap()
+    has_wireguard = kernel.is_there()
+    parts = args.only or [one for one in PARTS if has_wireguard or one not in _NEED_KERNEL]
+    if left_out := set(PARTS) - set(parts):
+        print(f"not measured: {', '.join(sorted(left_out))}", file=sys.stderr)
+    for part in parts:
+        timing.servers.clear()
+        disturbed = timing.disturbance()
+        found = measure(part, args)
+        busy = max(disturbed, timing.disturbance())
+        about = {"part": part, "peers": args.peers, "kernel": platform.release(), "load": os.getloadavg()[0]}
+        print(json.dumps({**about, "disturbance": round(busy, 2), **found}), flush=True)
+
+
+def measure(part: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Measures one part, and returns its results by name: seconds, if the name has no unit."""
+    if part == "judge":
+        least = judging.measure(args.peers, _BATCHES)
+        beyond = {way: least[f"judged_{way}"] - least[f"tracked_{way}"] for way in ("out", "back")}
+        return {"ns": {name: round(ns) for name, ns in least.items()}, "beyond_ns": beyond}
+    with _stage(args.peers, with_other=part == "cycle") as (stage, other):
+        if part == "memory":
+            resident, peak = life.memory_used(stage)
+            return {"rss_mib": round(resident, 1), "rss_peak_mib": round(peak, 1)}
+        if part == "repair":
+            took = gateway_parts.repair(stage, args.repeat)
+            return {f"{name}_ms": {"p50": _share(some, 0.5), "worst": _share(some, 1)} for name, some in took.items()}
+        if part == "cycle":
+            times = gateway_parts.cycle(stage, other, args.repeat)
+        else:
+            times = getattr(gateway_parts, part)(stage, args.repeat)
+        return {name: {"wall": round(one, 4), "processor": round(one.processor, 3)} for name, one in times.items()}
+
+
+def _share(some: list[float], share: float) -> float:
+    return round(sorted(some)[math.ceil(share * len(some)) - 1], 1)
+
+
+@contextlib.contextmanager
+def _stage(peers: int, *, with_other: bool) -> Iterator[tuple[GatewayStage, Any]]:
+    """Makes the tables and an interface in a network of their own. ``with_other``: also those of MariaDB, and wg1."""
+    with contextlib.ExitStack() as stack:
+        where = room()
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wgsyncd-bench-", dir=where)))
+        folder.chmod(0o755)
+        server = stack.enter_context(PrivatePostgres(SERVER, parent=where))
+        other, name = None, "wg0"
+        if with_other:
+            other, name = stack.enter_context(stages())(peers), "wg1"
+            stack.callback(other.close)
+        else:
+            stack.enter_context(namespace.own_network())
+            namespace.run("ip", "link", "set", "lo", "up")  # the daemon's metrics need it
+        link = namespace.kernel_link if kernel.is_there() else namespace.wireguard_go
+        stack.enter_context(link(name))
+        stage = GatewayStage(server, folder / "nexavpn", peers, name)
+        stack.callback(stage.close)
+        subprocess.run(["wg", "set", name, "listen-port", "51820" if not with_other else "51821",
+                        "private-key", "/dev/stdin"], input=stage.keys.private, text=True, check=True)  # fmt: skip
+        namespace.run("ip", "link", "set", name, "up")
+        yield stage, other
+
+
+if __name__ == "__main__":
+    main()
