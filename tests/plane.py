@@ -44,7 +44,7 @@ class Shaping:
     """
 
     name = "shaping"
-    judges = False
+    judges = rests = False
     descriptor: int | None = None
     hook: Callable[[str, str], None] = staticmethod(lambda port, where: None)
 

@@ -65,12 +65,18 @@ class _Filter(PacketFilter):
 class PolicedNode(Node):
     """A node whose devices have policies. ``tables``: what these say now."""
 
-    tables: PolicyTables | None
-
     def __init__(self) -> None:
-        self.tables = tables()
+        self._tables: PolicyTables | None = tables()
         self.nft, self.netfilter = _WatchedNft(self), Netfilter()
         super().__init__()
+
+    @property
+    def tables(self) -> PolicyTables | None:
+        return self._tables
+
+    @tables.setter
+    def tables(self, changed: PolicyTables | None) -> None:
+        self._tables, self.filter.rests = changed, False  # a store's digest would tell
 
     def _kernel(self) -> FakeWireGuard:
         made = _WatchedWireGuard(*NETWORKS)

@@ -92,6 +92,7 @@ class Plane(Protocol):
 
     name: str  # as the log shows it
     judges: bool  # whether its plan is an AccessPlan
+    rests: bool  # its last plan changed nothing, and the same rows and peers lead to the same plan again
     happenings: list[Happening]  # for the audit trail. The engine takes them from here
     descriptor: int | None  # where news come in when somebody changes this part: then call `mend`. None: there are none
 

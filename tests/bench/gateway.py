@@ -1,6 +1,6 @@
 """How fast wgsyncd is on NexaVPN's tables, and how soon it changes access.
 
-    tests/bench/nexavpn [--peers N] [--repeat 5] [--only PART …] [--json]
+    tests/bench/nexavpn [--peers N] [--repeat 5] [--only PART …] [--changes 100] [--no-policies] [--page]
 
 PostgreSQL, nf_tables and the packets are real. Both sides of each line take turns in one run. A gateway has fifty
 profiles of twenty ranges.
@@ -10,7 +10,11 @@ which send no values. `cycle` is a cycle with nothing changed, beside the same w
 change of access. `repair` is what follows `nft flush ruleset`, with a running daemon. `judge` is the processor time of
 a packet. `memory` is the memory of a running daemon.
 
-`cycle` and `memory` need the kernel's WireGuard. The others run anywhere, as root.
+`soon` is the time from the COMMIT of a change to the kernel: to the committed ruleset, or with --no-policies to the
+peer. It needs the kernel's WireGuard for peers.
+
+Interfaces are the kernel's where it has WireGuard, otherwise of wireguard-go. A kernel without nf_tables' named counters
+can measure with --no-policies only.
 """
 
 from __future__ import annotations
@@ -18,26 +22,23 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import os
 import platform
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from tests import namespace
-from tests.bench import gateway_parts, judging, kernel, life, timing
+from tests.bench import gateway_parts, gateway_soon, gateway_table, judging, kernel, life, timing
 from tests.bench.gateway_stage import SERVER, GatewayStage
 from tests.bench.stage import room, stages
 from tests.postgres import PrivatePostgres
 from wgsyncd import log
 from wgsyncd.daemon import memory
 
-PARTS = ("books", "access", "repair", "judge", "cycle", "memory")
-_NEED_KERNEL = ("cycle", "memory")
+PARTS = ("books", "access", "repair", "judge", "cycle", "memory", "soon")
 _BATCHES = 1500
 
 
@@ -47,21 +48,24 @@ def main() -> None:
     parser.add_argument("--peers", type=int, default=10_000)
     parser.add_argument("--repeat", type=int, default=5, help="runs of each side; default: %(default)s")
     parser.add_argument("--only", choices=PARTS, nargs="+", help="default: all that this kernel can do")
+    parser.add_argument("--changes", type=int, default=100, help="of `soon`; default: %(default)s")
+    parser.add_argument("--no-policies", action="store_true", help="nobody enforces the policies")
+    parser.add_argument("--page", action="store_true", help="also put the results into etc/doc/benchmarks.md")
     args = parser.parse_args()
     log.configure("error")
     memory.reduce_gc()  # the daemon makes both calls too
     memory.trim_heap()
-    has_wireguard = kernel.is_there()
-    parts = args.only or [one for one in PARTS if has_wireguard or one not in _NEED_KERNEL]
-    if left_out := set(PARTS) - set(parts):
-        print(f"not measured: {', '.join(sorted(left_out))}", file=sys.stderr)
-    for part in parts:
+    for part in args.only or PARTS:
         timing.servers.clear()
         disturbed = timing.disturbance()
         found = measure(part, args)
         busy = max(disturbed, timing.disturbance())
-        about = {"part": part, "peers": args.peers, "kernel": platform.release(), "load": os.getloadavg()[0]}
-        print(json.dumps({**about, "disturbance": round(busy, 2), **found}), flush=True)
+        about = {"part": part, "peers": args.peers, "kernel": platform.release(), "load": os.getloadavg()[0],
+                 "policies": not args.no_policies}  # fmt: skip
+        result = {**about, "disturbance": round(busy, 2), **found}
+        print(json.dumps(result), flush=True)
+        if args.page:
+            gateway_table.put(result)
 
 
 def measure(part: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -71,21 +75,21 @@ def measure(part: str, args: argparse.Namespace) -> dict[str, Any]:
         beyond = {way: least[f"judged_{way}"] - least[f"tracked_{way}"] for way in ("out", "back")}
         return {"ns": {name: round(ns) for name, ns in least.items()}, "beyond_ns": beyond}
     with _stage(args.peers, with_other=part == "cycle") as (stage, other):
+        stage.enforces = not args.no_policies
+        if part == "soon":
+            return dict(gateway_soon.measure(stage, args.changes))
         if part == "memory":
             resident, peak = life.memory_used(stage)
             return {"rss_mib": round(resident, 1), "rss_peak_mib": round(peak, 1)}
         if part == "repair":
             took = gateway_parts.repair(stage, args.repeat)
-            return {f"{name}_ms": {"p50": _share(some, 0.5), "worst": _share(some, 1)} for name, some in took.items()}
+            return {f"{name}_ms": {f"p{share}": gateway_soon.at_share(sorted(some), share) for share in (10, 50, 100)}
+                    for name, some in took.items()}  # fmt: skip
         if part == "cycle":
             times = gateway_parts.cycle(stage, other, args.repeat)
         else:
             times = getattr(gateway_parts, part)(stage, args.repeat)
         return {name: {"wall": round(one, 4), "processor": round(one.processor, 3)} for name, one in times.items()}
-
-
-def _share(some: list[float], share: float) -> float:
-    return round(sorted(some)[math.ceil(share * len(some)) - 1], 1)
 
 
 @contextlib.contextmanager

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import subprocess
 import time
 from pathlib import Path
 
 from tests.bench.books import Traffic
+from tests.bench.gateway_soon import await_commit, elements
 from tests.bench.gateway_stage import PROFILES, GatewayStage, named
 from tests.bench.life import PATIENCE, Running
 from tests.bench.machine import Machine
@@ -19,7 +19,6 @@ from tests.fakes import FakeWireGuard
 from tests.wait import until
 from wgsyncd.config.load import parse
 from wgsyncd.core.peers.guard import RemovalLimits
-from wgsyncd.dataplane.nftables import listing
 from wgsyncd.dataplane.nftables.filter import PacketFilter
 from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.nft import Nft
@@ -119,8 +118,8 @@ def cycle(stage: GatewayStage, other: Stage, repeat: int) -> dict[str, Took]:
     """Returns the seconds of a whole cycle with nothing changed, on both control planes in turn."""
     other.fill_table()
     other.empty_interface()
-    packet_filter = _filter(stage)
-    sides = {"ours": Machine(stage, planes=[packet_filter]), "mariadb": Machine(other)}
+    planes = [_filter(stage)] if stage.enforces else []
+    sides = {"ours": Machine(stage, planes=planes), "mariadb": Machine(other)}
     servers.append(other.server.pid)
     for one in sides.values():
         for _ in range(4):  # After two cycles that found nothing to do, nine of ten rest.
@@ -129,10 +128,8 @@ def cycle(stage: GatewayStage, other: Stage, repeat: int) -> dict[str, Took]:
     before = [one.writes for one in sides.values()]
     times = medians("cycle", repeat, **{name: one.cycle for name, one in sides.items()})
     assert [one.writes for one in sides.values()] == before, "a cycle with nothing changed has written"
-    assert len(_elements()) == stage.peers
-    for one in sides.values():
+    for one in (*sides.values(), *planes):
         one.close()
-    packet_filter.close()
     return times
 
 
@@ -170,21 +167,21 @@ def repair(stage: GatewayStage, repeat: int) -> dict[str, list[float]]:
 
     processor: milliseconds that the daemon and its children took for it. The daemon is a real one at rest.
     """
-    heard, took, used = Netfilter(), list[float](), list[float]()
+    netfilter, took, used = Netfilter(), list[float](), list[float]()
     daemon = Running(stage)
-    until(lambda: len(_elements()) == stage.peers, PATIENCE, "the ruleset")
+    until(lambda: len(elements()) == stage.peers, PATIENCE, "the ruleset")
     for _ in range(repeat):
         time.sleep(_REST)
-        heard.commits()
+        generation = netfilter.generation()
         before = _used(daemon.process.pid)
         began = time.monotonic()
         foreign = subprocess.Popen(["nft", "flush", "ruleset"])
-        mended = _await_commits(heard, 2)  # that of the flush and that of the daemon
+        mended = await_commit(netfilter, generation + 2)  # that of the flush and that of the daemon
         assert foreign.wait() == 0
-        until(lambda: len(_elements()) == stage.peers, PATIENCE, "the repair")
+        until(lambda: len(elements()) == stage.peers, PATIENCE, "the repair")
         took.append((mended - began) * 1000)
         used.append((_used(daemon.process.pid) - before) * 1000)
-    heard.close()
+    netfilter.close()
     daemon.stop()
     return {"repair": took, "processor": used}
 
@@ -203,20 +200,6 @@ def _count_server(stage: GatewayStage, machine: Machine) -> None:
     """Count the processor time of the server's processes for the store and for the administrator."""
     live = machine.store._connection._live  # type: ignore[attr-defined]
     servers.extend([live.pid, stage.admin.info.backend_pid])
-
-
-def _elements() -> frozenset[object]:
-    shown = Nft().show()
-    return frozenset(listing.decode(shown).ruleset.elements) if shown is not None else frozenset()
-
-
-def _await_commits(heard: Netfilter, count: int) -> float:
-    """Returns the time when so many commits to nftables had been heard of, in monotonic seconds."""
-    while count > 0:
-        assert select.select([heard.fileno()], [], [], PATIENCE)[0], "nobody commits"
-        now = time.monotonic()
-        count -= len(heard.commits())
-    return now
 
 
 def _used(pid: int) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_every_live_peer_has_its_element_and_the_next_cycle_commits_nothing(node
     generation = node.netfilter.generation()
     node.quiet()
     assert node.netfilter.generation() == generation
+
+
+def test_a_cycle_with_nothing_changed_reads_no_rows_and_puts_the_table_right(node: PolicedNode) -> None:
+    reads = [node.store.reads]
+    for digest in ("same", "same", "same", "same", "other"):
+        node.tick()
+        node.agent.reconcile(digest=digest)
+        reads.append(node.store.reads)
+    read = [after > before for before, after in pairwise(reads)]
+    assert read == [True, True, False, False, True]
+    node.agent.reconcile(digest="other")
+    node.nft.run("flush ruleset\n")
+    node.agent.reconcile(digest="other")
+    assert node.access() == {5: OPEN, 6: OPEN, 7: OPEN}
 
 
 def test_the_policies_of_a_live_peer_change_without_the_peer(node: PolicedNode) -> None:

@@ -112,7 +112,7 @@ class Agent:
         Without ``with_accounting``, only samples that cannot wait are posted, and the next :meth:`account` posts the
         rest. ``digest``: of the rows, read before. None: plan in any case. Other parameters: see :meth:`_post`."""
         samples = self._take_samples()
-        before, self._rest = None if self.planes else self._rest, None
+        before, self._rest = self._rest, None
         rest = before and before.go_on(digest, samples.actual)
         if rest is not None and rest.loads == self._cache.loads and not self._has_work(samples):
             if with_accounting:
@@ -163,13 +163,15 @@ class Agent:
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
         self._accounting.refresh(now, refused)
         self._state.reconciled = not remaining and not self._interfaces.read_errors
-        self._rest = None if self.preempted else begin_rest(digest, snapshot, decision, self._cache.loads, before)
+        is_over = self.preempted or not self.planes.rest
+        self._rest = None if is_over else begin_rest(digest, snapshot, decision, self._cache.loads, before)
         return decision
 
     def _has_work(self, samples: Samples) -> bool:
         """Whether a reconcile has work although neither rows nor peers have changed."""
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
-        return bool(steps or self._spooler.load().samples or self._cache.has_queued_audit)
+        waits = self._spooler.load().samples or self._cache.has_queued_audit
+        return bool(self.planes.mend() or not self.planes.rest or steps or waits)
 
     def reconcile_devices(self, devices: frozenset[str]) -> bool:
         """Reconcile a few devices alone, without accounting. False if a full cycle is needed: the devices affect other

@@ -45,6 +45,11 @@ class Planes:
     def __bool__(self) -> bool:
         return bool(self._planes)
 
+    @property
+    def rest(self) -> bool:
+        """Whether a cycle with the same rows and peers as the last one would change nothing."""
+        return all(plane.rests for plane in self._planes) and not self._errors
+
     def poll(self) -> bool:
         """Let every plane take away what cuts devices off. Returns whether a cycle must mend something."""
         found = [False]

@@ -70,7 +70,7 @@ class Shaping:
     """Implements the port Plane. It keeps the trees of tc equal to what contracts and devices ask for."""
 
     name = "shaping"
-    judges = False
+    judges = rests = False
 
     def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus, state: AgentState) -> None:
         self._policy, self._tc, self._status = settings.shaping_policy, tc, status

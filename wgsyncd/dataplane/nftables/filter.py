@@ -40,7 +40,7 @@ class PacketFilter:
     judges = True
 
     def __init__(self, settings: FilterSettings, nft: Nft, netfilter: Netfilter) -> None:
-        self.status = FilterStatus()
+        self.status, self.rests = FilterStatus(), False
         self.wanted: Ruleset | None = None  # what was last installed, or found at start
         self._settings = _checked(settings)
         self._nft, self._netfilter = nft, netfilter
@@ -65,6 +65,7 @@ class PacketFilter:
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Ruleset | None) -> AccessPlan | None:
         """The changes of the ruleset. None if the store has no policies."""
+        self.rests = False
         return plan_filter(self._settings, snapshot, decision, found)
 
     def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
@@ -74,6 +75,7 @@ class PacketFilter:
             self._withdraw(plan)
         elif plan is not None and phase is Phase.GRANT:
             self._grant(plan, actual)
+            self.rests = not (plan.changes or plan.held or plan.withdrawn)
 
     def poll(self) -> bool:
         """Read what the rules have counted. The table leads no traffic away, so no cycle has to mend anything."""

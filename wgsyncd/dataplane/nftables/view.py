@@ -44,6 +44,7 @@ class FilterView:
 
     name = PLANE
     judges = True
+    rests = False
     descriptor: int | None = None
 
     def __init__(self, settings: FilterSettings, nft: Nft) -> None:
