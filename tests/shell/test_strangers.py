@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ import pytest
 
 from wgsyncd import log
 from wgsyncd.cli import output
+from wgsyncd.cli.commands import run
 from wgsyncd.cli.doctor import files
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
@@ -21,22 +24,56 @@ from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
 
 
+@pytest.fixture
+def own_handlers() -> Iterator[None]:
+    """Puts the signal handlers back that a test has changed."""
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGALRM)
+    before = [(one, signal.getsignal(one)) for one in numbers]
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in before:
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_handlers")
 def test_a_strange_alarm_ends_nothing_and_the_own_one_does() -> None:
-    before = [(one, signal.getsignal(one)) for one in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1,
-                                                       signal.SIGALRM)]  # fmt: skip
     events = EventQueue()
-    try:
-        events.install_signal_handlers(stop_within=60)
+    events.install_signal_handlers(stop_within=60)
+    signal.raise_signal(signal.SIGALRM)
+    assert events.take(0) == []
+    signal.raise_signal(signal.SIGTERM)
+    assert events.take(0) == [Event.STOP]
+    with pytest.raises(ShutdownTimeout):
         signal.raise_signal(signal.SIGALRM)
-        assert events.take(0) == []
+
+
+@pytest.mark.parametrize("how", ["alone", "behind another exception", "before a bug"])
+@pytest.mark.usefixtures("own_handlers")
+def test_an_end_that_takes_too_long_is_no_bug(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The alarm may come wherever the main thread waits, for example in a lock, which then raises an error of its own."""
+
+    def work(args: argparse.Namespace, events: EventQueue) -> int:
+        log.configure("info", "logfmt")
+        if how == "before a bug":
+            raise RuntimeError("release unlocked lock")
         signal.raise_signal(signal.SIGTERM)
-        assert events.take(0) == [Event.STOP]
-        with pytest.raises(ShutdownTimeout):
+        try:
             signal.raise_signal(signal.SIGALRM)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before:
-            signal.signal(number, handler)
+        except ShutdownTimeout:
+            if how == "alone":
+                raise
+            raise RuntimeError("release unlocked lock") from None
+        return 1
+
+    monkeypatch.setattr(run, "_run", work)
+    if how == "before a bug":
+        with pytest.raises(RuntimeError):
+            run.run(argparse.Namespace())
+    else:
+        assert run.run(argparse.Namespace()) == 0
+        assert "stopped without a last account" in "".join(capsys.readouterr())
 
 
 def test_a_pipe_that_nobody_reads_loses_lines_and_says_how_many() -> None:

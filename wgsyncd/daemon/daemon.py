@@ -17,7 +17,7 @@ from wgsyncd.core.peers.guard import Decision
 from wgsyncd.daemon import admin, lock, machine
 from wgsyncd.daemon.change_watch import ChangeWatcher
 from wgsyncd.daemon.device_list import DeviceList
-from wgsyncd.daemon.events import Event, EventQueue, ShutdownTimeout
+from wgsyncd.daemon.events import Event, EventQueue
 from wgsyncd.daemon.front_page import FrontPage
 from wgsyncd.daemon.http import Routes
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
@@ -70,7 +70,10 @@ class Daemon:
         self._clock = ClockStepDetector()
 
     def run(self) -> int:
-        """Run until an event says stop, and return the exit status. NotHolder if another machine holds the node."""
+        """Run until an event says stop, and return the exit status.
+
+        NotHolder if another machine holds the node. ShutdownTimeout if the end takes too long.
+        """
         settings = self.settings
         self._sockets.open(self.settings.metrics.address)
         self._begin_with(settings)
@@ -84,8 +87,6 @@ class Daemon:
             while self._turn():
                 pass
             self._stop()
-        except ShutdownTimeout:
-            self._log.error("stopped without a last account: the database did not answer in time")
         finally:
             self._end()
         return 0

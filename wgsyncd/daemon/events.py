@@ -44,6 +44,8 @@ class EventQueue:
         self._queue: queue.SimpleQueue[Event] = queue.SimpleQueue()  # put() is safe in a signal handler.
         self._stop_within: float | None = None
         self._stops = False
+        # ShutdownTimeout was raised. Another exception may have taken its place on the way up.
+        self.has_timed_out = False
 
     def put(self, event: Event) -> None:
         """Add an event, from any thread or from a signal handler."""
@@ -83,4 +85,5 @@ class EventQueue:
 
     def _on_alarm(self, _: int, __: FrameType | None) -> None:
         if self._stops:  # Any other SIGALRM is a stranger's.
+            self.has_timed_out = True
             raise ShutdownTimeout

@@ -20,6 +20,18 @@ def run(args: argparse.Namespace) -> int:
     """Run until a signal ends it. The signal handlers stand before anything slow is imported."""
     events = EventQueue()
     events.install_signal_handlers(stop_within=STOP_WITHIN)
+    try:
+        return _run(args, events)
+    except BaseException:
+        if not events.has_timed_out:
+            raise
+        from wgsyncd import log
+
+        log.get("daemon").error("stopped without a last account: the database did not answer in time")
+        return 0
+
+
+def _run(args: argparse.Namespace, events: EventQueue) -> int:
     from wgsyncd import log
     from wgsyncd.config import load
     from wgsyncd.daemon import lock, memory
@@ -56,6 +68,9 @@ def run(args: argparse.Namespace) -> int:
     except NotHolder as error:
         log.get("cli").error("wgsyncd ends" if error.lost else "wgsyncd does not start", why=str(error))
         return LOST if error.lost else 1
-    except Exception:  # a bug: say so in the log, which redacts keys, and let systemd restart the daemon
+    except Exception:
+        if events.has_timed_out:
+            raise
+        # a bug: say so in the log, which redacts keys, and let systemd restart the daemon
         log.get("daemon").critical("bug: wgsyncd dies and wants to be restarted", exc_info=True)
         return 70  # EX_SOFTWARE, sysexits.h
