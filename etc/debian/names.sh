@@ -1,11 +1,11 @@
 # Functions of the completion, for bash and zsh: names of this node, which the daemon tells at once. Without the right to
-# ask the daemon, there are none.
+# ask the daemon, there are none. A name with a blank is left out: bash would take it for two.
 
 _wgsyncd_names() {
     case $1 in
         plan) wgsyncd status --json ;;
         *) wgsyncd devices --all --json ;;
-    esac 2>/dev/null </dev/null | grep -oE "\"($1)\": \"[^\"\\\\]+\"" | cut -d '"' -f 4 | sort -u
+    esac 2>/dev/null </dev/null | grep -oE "\"($1)\": \"[^\"\\\\ ]+\"" | cut -d '"' -f 4 | sort -u
 }
 
 _wgsyncd_complete() {
@@ -19,6 +19,6 @@ _wgsyncd_complete() {
     fi
 }
 
-_wgsyncd_device() { _wgsyncd_complete device "$1"; }
-_wgsyncd_device_or_owner() { _wgsyncd_complete 'device|owner' "$1"; }
+_wgsyncd_device() { _wgsyncd_complete 'device|name' "$1"; }
+_wgsyncd_device_or_owner() { _wgsyncd_complete 'device|name|owner' "$1"; }
 _wgsyncd_plan() { _wgsyncd_complete plan "$1"; }

@@ -113,12 +113,12 @@ def node_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     )
     made = [
         msgspec.convert(
-            {"row": at, "device": f"0001-DEV-00{at}", "name": "", "owner": owner, "status": "active", "state": "live", "why": "",
+            {"row": at, "device": f"0001-DEV-00{at}", "name": name, "owner": owner, "status": "active", "state": "live", "why": "",
              "interface": "wg0", "addresses": [], "reaches": None, "more_ranges": 0, "online": False, "latest_handshake": None, "handshake_age": None,
-             "rx_rate": None, "tx_rate": None, "bytes": {}, "hours": None},
+             "rx_rate": None, "tx_rate": None, "bytes": {}, "hours": None, "bandwidth": None},
             DeviceReport,
         )
-        for at, owner in ((1, "0001"), (2, "0001"), (3, "0002 a"))
+        for at, name, owner in ((1, "", "0001"), (2, "laptop", "0001"), (3, "my phone", "0002 a"))
     ]  # fmt: skip
     output.print_json(msgspec.structs.replace(devices, devices=made))
     output.print_json(GuardReport(tripped=True, approved=False, plan="90f0bf914384d5a1c07e62fb8d3390ac"))
@@ -133,7 +133,8 @@ def node_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
 @pytest.mark.usefixtures("node_with_names")
 def test_names_of_this_node_are_completed(shell: Shell) -> None:
     devices = {f"0001-DEV-00{at}" for at in (1, 2, 3)}
-    assert shell.completed("explain", "") == devices
+    assert shell.completed("explain", "") == devices | {"laptop"}, "a blank parts a word"
+    assert shell.completed("explain", "lap") == {"laptop"}
     assert shell.completed("explain", "0001-DEV-003") == {"0001-DEV-003"}
     assert shell.completed("usage", "0001") == devices | {"0001"}
     assert shell.completed("sync", "0001-DEV-002") == {"0001-DEV-002"}
