@@ -88,6 +88,15 @@ def test_a_right_too_many_is_named(nexa: NexavpnDatabase, admin: psycopg.Connect
     assert "REVOKE ALL ON" in found.fix
 
 
+def test_a_role_that_can_make_a_trap_for_others_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    """PUBLIC has this right in a database of PostgreSQL 14, and in one that was upgraded from it."""
+    admin.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")
+    found = one(nexa.settings())
+    assert (found.check, found.severity) == ("rights", Severity.WARNING)
+    admin.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    assert bad(nexa.settings()) == []
+
+
 @pytest.mark.parametrize("attribute", ["SUPERUSER", "BYPASSRLS", "CREATEROLE", "CREATEDB", "REPLICATION"])
 def test_a_role_that_row_security_does_not_bind_is_told(
     nexa: NexavpnDatabase, admin: psycopg.Connection, attribute: str

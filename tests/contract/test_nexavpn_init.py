@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -10,9 +11,11 @@ import pytest
 
 from tests.nexavpn_database import BERLIN, ROLES, TOKYO, NexavpnDatabase, row_id
 from tests.postgres import PrivatePostgres
+from tests.samples import calendar
 from tests.wait import until
-from wgsyncd.errors import StoreError, UserError
+from wgsyncd.errors import SchemaError, StoreError, UserError
 from wgsyncd.stores.nexavpn.schema import views
+from wgsyncd.stores.nexavpn.store import NexaStore
 
 
 @pytest.fixture
@@ -84,6 +87,18 @@ def test_a_missing_column_is_named(nexa: NexavpnDatabase, admin: psycopg.Connect
     admin.execute("ALTER TABLE wireguard_peers DROP COLUMN assigned_ip")
     with pytest.raises(StoreError, match='42703: column "assigned_ip" of relation "wireguard_peers" does not exist'):
         nexa.init()
+
+
+def test_tables_of_an_older_wgsyncd_are_told_with_the_cure_that_works(
+    nexa: NexavpnDatabase, admin: psycopg.Connection
+) -> None:
+    nexa.init()
+    admin.execute("ALTER TABLE wgsyncd.removals DROP COLUMN access")
+    with contextlib.closing(NexaStore(nexa.settings())) as store:
+        with pytest.raises(SchemaError, match='column "access" does not exist.*run `wgsyncd init-db`'):
+            store.load_state(calendar())
+        nexa.init()
+        assert store.load_state(calendar()).removals == ()
 
 
 def test_a_newer_schema_is_left_alone(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:

@@ -127,6 +127,9 @@ def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
     else:
         yield ok("rights", "the role has what it needs, and none on the application's tables")
     yield from _groups(connection, settings)
+    if connection.query("SELECT has_schema_privilege('public', 'CREATE')")[0][0]:  # PUBLIC has it until version 14
+        told = "the role can make objects in the schema public, which other roles may then use by mistake"
+        yield warning("rights", told, 'psql -c "REVOKE CREATE ON SCHEMA public FROM PUBLIC"')
     yield from _entry(connection, settings)
 
 
