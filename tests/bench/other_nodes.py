@@ -97,8 +97,17 @@ class Side:
         for statement in _OTHERS:
             bucket = int(calendar.now // calendar.width) * calendar.width
             self.sql(statement.format(bucket=bucket, day=calendar.day(calendar.now)))
+        self.sql(f"CREATE TABLE bench_own (PRIMARY KEY (id)) ENGINE = MEMORY SELECT id, contract_id FROM customer_devices"
+                 f" WHERE wg_iface = '{self.node}'")  # fmt: skip
+        self.sql("CREATE TABLE bench_contracts (PRIMARY KEY (contract_id)) ENGINE = MEMORY"
+                 " SELECT DISTINCT contract_id FROM bench_own")  # fmt: skip
         self.store.snapshot()
         self.store.refresh(calendar)
+
+    def look_up(self) -> None:
+        """Finds each own row and each of its contracts by its primary key, and reads one column. No look does less."""
+        self.sql("SELECT COUNT(d.wg_iface) FROM bench_own o STRAIGHT_JOIN customer_devices d ON d.id = o.id")
+        self.sql("SELECT COUNT(c.contract_status) FROM bench_contracts o STRAIGHT_JOIN contracts c USING (contract_id)")
 
     def change(self) -> None:
         """Changes one of a hundred own rows, as an application does."""
@@ -125,6 +134,7 @@ def measure(nodes: int, rows: int, layout: str, repeat: int) -> dict[str, Any]:
     calendar = UsageCalendar(time.time(), 900, ZONE)
     ranges = verify.make_ranges(calendar)
     works: dict[str, Callable[[Side], object]] = {
+        "floor of a look": lambda side: side.look_up(),
         "look": lambda side: side.store.digest(),
         "read": lambda side: side.store.snapshot(),
         "read after a change": lambda side: side.store.snapshot(),
