@@ -31,8 +31,8 @@ SAMPLES = {
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
 TOOLS = frozenset((
     "apt-get", "awk", "chmod", "chown", "cp", "df", "du", "echo", "editor", "id", "install", "ip", "journalctl", "ls",
-    "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "printf", "ps", "psql", "sed", "sort", "ss", "systemctl",
-    "sysctl", "systemd-sysusers", "tail", "test", "timedatectl", "wg", "wgsyncd",
+    "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "nft", "printf", "ps", "psql", "sed", "sort", "ss", "systemctl",
+    "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
 IN_TEXT = re.compile(
