@@ -49,7 +49,7 @@ class Line:
                 raise StoreError("08006: the connection was lost")
             with real(connection, **options) as found:
                 yield found
-            told = str(found.statusmessage).partition(" ")[0]
+                told = str(found.statusmessage).partition(" ")[0]  # a closed cursor has forgotten it
             if line.kind == "cut after" and (told == "COMMIT" or (not connection._in_transaction and told in WRITES)):
                 line.left -= 1
                 if not line.left:
