@@ -186,7 +186,7 @@ def test_verify_compares_the_trees_with_the_rows(node: ShapedNode, run: Run) -> 
     node.tc.trees[Direction.DOWN] = replace(tree, classes={**tree.classes, minor: slow})
     found = json.loads(run("verify", "--json", status=1))["findings"]
     why = f"bandwidth is not as contracts and devices ask for: change htbclass down {minor}"
-    assert found == [{"check": "shaping", "device": FIVE, "what": why, "numbers": {}}]
+    assert [(one["check"], one["device"], one["what"]) for one in found] == [("shaping", FIVE, why)]
     node.cycle()
     assert "everything adds up" in run("verify")
 
