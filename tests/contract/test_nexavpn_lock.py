@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakemachine import FakeMachine
-from tests.nexavpn_database import BERLIN, ROLES, NexavpnDatabase, process
+from tests.nexavpn_database import BERLIN, ROLES, TOKYO, NexavpnDatabase, process
 from tests.nexavpn_sides import NexavpnTables
 from tests.nexavpnnode import NexavpnNode
 from tests.pgbouncer import PORT, pooler
@@ -46,6 +46,14 @@ def test_the_lock_of_a_node_is_held_by_one_session(nexa: NexavpnDatabase, connec
     with nexa.connected() as other:
         connection.close()
         until(lambda: _holds(other), 30, "the lock is free")
+
+
+def test_the_role_of_another_node_is_named_if_it_holds_the_lock(nexa: NexavpnDatabase) -> None:
+    nexa.init(TOKYO)
+    with nexa.connected(ROLES[TOKYO]) as thief, nexa.connected() as own:
+        thief.hold(BERLIN)
+        with pytest.raises(StoreError, match=f"lock of node berlin is held by role {ROLES[TOKYO]} from"):
+            own.hold(BERLIN)
 
 
 def _holds(connection: Connection) -> bool:
