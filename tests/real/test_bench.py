@@ -68,3 +68,18 @@ def test_propagation() -> None:
     assert all(0 < result[name]["p50"] <= result[name]["p99"] for name in ("hint_ms", "watch_ms", "wg_set_ms"))
     assert set(result["ratios"]) == {"hint_vs_wg_set", "watch_vs_wg_set"}
     assert set(result["idle_cpu_percent"]) == {"daemon", "server"}
+
+
+def test_nexavpn() -> None:
+    """The benchmark itself asserts that all bytes are posted, that a change is one transaction and that repairs come."""
+    parts = ["books", "access", "repair", "judge", "soon"]
+    command = [sys.executable, "-m", "tests.bench.gateway", "--peers", "20", "--repeat", "1", "--changes", "2"]
+    done = subprocess.run([*command, "--only", *parts], cwd=TOP, stdout=subprocess.PIPE, text=True, check=True)
+    results = {one["part"]: one for one in map(json.loads, done.stdout.splitlines())}
+    assert list(results) == parts
+    for one in results.values():
+        figures = [*_numbers({name: value for name, value in one.items() if isinstance(value, dict)})]
+        assert figures
+        assert all(math.isfinite(number) and number >= 0 for number in figures), one
+    assert results["judge"]["ns"]["judged_out"] > 0
+    assert results["soon"]["notify_to_ruleset_ms"]["p99"] > 0
