@@ -4,10 +4,11 @@ A row is one text, and many rows are one value. To read each column as a value w
 driver handles each value in Python.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import closing
-from dataclasses import dataclass
 from hashlib import blake2b
+from operator import attrgetter
 from secrets import token_hex
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,7 +19,8 @@ from wgsyncd.stores.mikyun.connection import Connection, Values
 from wgsyncd.stores.mikyun.own_rows import OwnRows, Source
 from wgsyncd.stores.mikyun.row_text import Schema, as_text, columns, make_row, parent_of, split
 
-_DIGEST = 16  # bytes
+_DIGEST = 16  # bytes, a fifth of a text
+_ID = attrgetter("id")
 _PAGE = 2_500  # rows in one value, which then has some 500 KB: see connection.MOST_JOINED
 
 # Counts other own rows with one of these keys or addresses. If there are any, these devices cannot be planned alone.
@@ -26,24 +28,6 @@ _RIVALS = """
 SELECT COUNT(*) FROM {tables}
 WHERE {where} AND {device} NOT IN ({devices}) AND ({key} IN ({keys}) OR {ip} IN ({ips}))
 """
-
-
-@dataclass(slots=True)
-class _Page:
-    """Some rows in id order, with the digests of their texts in the same order.
-
-    A digest has a fifth of the length of its text. All digests are one string, because a table of them would need as
-    much memory as a fifth of the rows.
-    """
-
-    rows: list[DeviceRow]
-    digests: bytearray
-    digest: bytes = b""  # the digest of the page's whole text. Empty: the page was divided since it was read
-
-    def known(self) -> Iterator[tuple[bytes, DeviceRow]]:
-        """Each row with the digest of its text."""
-        for at, row in enumerate(self.rows):
-            yield bytes(self.digests[_DIGEST * at : _DIGEST * (at + 1)]), row
 
 
 class RowCache:
@@ -54,7 +38,9 @@ class RowCache:
 
     def __init__(self, zone: ZoneInfo, qr_lifetime: int) -> None:
         self._zone, self._qr_lifetime = zone, qr_lifetime
-        self._pages: list[_Page] = []  # the rows of the last time
+        self._rows: tuple[DeviceRow, ...] = ()  # the rows of the last time, in id order
+        # The digests of their texts, in the same order. A table of them would need a fifth of the rows' memory.
+        self._digests = b""
         self._parents: dict[DeviceId, str] = {}
         self.parents: dict[DeviceId, str] | None = {}  # the contract of each parent device. None: unknown
         self._next = token_hex(8)  # separates the texts of rows. It is secret, so no column can imitate a row with it.
@@ -62,57 +48,40 @@ class RowCache:
     def load(self, connection: Connection, own: OwnRows, schema: Schema) -> tuple[DeviceRow, ...]:
         """Every own row in id order, all of one moment. StoreError: no answer. An empty tuple is an answer."""
         fields = columns(schema, self._qr_lifetime)
-        pages = self._load_pages(connection, own, fields, schema.join)
-        if pages is None:  # the rows are not kept, because other columns could give the same text
-            self.parents = None
+        if not self._load_joined(connection, own, fields, schema.join):
+            self.parents = None  # the rows are not kept, because other columns could give the same text
             found = connection.stream(_select(fields, own.source(), schema.join))
             return tuple(make_row(one, self._zone) for one in found)
-        self._pages = pages
-        rows = tuple(row for page in pages for row in page.rows)
-        self.parents = {row.id: self._parents[row.id] for row in rows if row.id in self._parents}
-        return rows
+        self.parents = {row.id: self._parents[row.id] for row in self._rows if row.id in self._parents}
+        return self._rows
 
     def keep(self) -> Callable[[], dict[DeviceId, DeviceRow]]:
         """A function that returns the rows of now by id, also after the next :meth:`load`."""
-        pages = self._pages
-        return lambda: {row.id: row for page in pages for row in page.rows}
+        rows = self._rows
+        return lambda: {row.id: row for row in rows}
 
     def by_id(self) -> dict[DeviceId, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
         return self.keep()()
 
-    def _load_pages(self, connection: Connection, own: OwnRows, fields: str, join: str) -> list[_Page] | None:
-        """Read one value for each page of the last time. None: a text is too long, or a column holds a separator."""
-        bounds = [page.rows[-1].id for page in self._pages[:-1]] if self._pages else _bounds(connection, own)
-        before = self._pages or [_Page([], bytearray())] * (len(bounds) + 1)
-        pages: list[_Page | None] = [None] * len(before)
+    def _load_joined(self, connection: Connection, own: OwnRows, fields: str, join: str) -> bool:
+        """Read many rows as one value, and keep them. False: a text is too long, or a column holds a separator."""
+        rows, size = self._rows, _DIGEST
+        bounds = [row.id for row in rows[_PAGE - 1 : -1 : _PAGE]] if rows else _bounds(connection, own)
+        known = {self._digests[size * at : size * (at + 1)]: row for at, row in enumerate(rows)}
+        pages: list[tuple[list[DeviceRow], bytes]] = [([], b"")] * (len(bounds) + 1)
+        is_whole = True
         for number, count, text in _texts(connection, _of_pages(fields, join, self._next, own, bounds)):
-            pages[number] = self._page(before[number], count, text or "")
-        whole = [page for page in pages if page is not None]
-        if len(whole) < len(pages):
-            return None
-        if all(0 < len(page.rows) <= 2 * _PAGE for page in whole):
-            return whole
-        # Rows were added or deleted until a page is empty or too large: divide all rows again.
-        pages_anew: list[_Page] = []
-        for page in whole:
-            for known, row in page.known():
-                _store_row(pages_anew, known, row)
-        return pages_anew
-
-    def _page(self, old: _Page, count: int, text: str) -> _Page | None:
-        """A page from its text. ``count``: how many rows the server joined. None: the text does not give that many."""
-        digest = _digest(text)
-        # The count matters too: GROUP_CONCAT leaves out a text longer than max_allowed_packet.
-        if digest == old.digest and count == len(old.rows):
-            return old
-        known, before = dict(old.known()), {row.id: row for row in old.rows}
-        page, texts = _Page([], bytearray(), digest), text.split(self._next) if text else []
-        for one in texts:
-            if row := known.get(row_digest := _digest(one)) or self._of_text(one, before):
-                page.rows.append(row)
-                page.digests += row_digest
-        return page if len(texts) == len(page.rows) == count else None
+            texts = text.split(self._next) if text else []
+            digests = [blake2b(one.encode(), digest_size=size).digest() for one in texts]
+            found = (known.get(one) or self._of_text(text) for one, text in zip(digests, texts, strict=True))
+            pages[number] = [row for row in found if row is not None], b"".join(digests)
+            # The count matters too: GROUP_CONCAT leaves out a text longer than max_allowed_packet.
+            is_whole = is_whole and len(pages[number][0]) == len(texts) == count
+        if is_whole:
+            self._rows = tuple(row for some, _ in pages for row in some)
+            self._digests = b"".join(digests for _, digests in pages)
+        return is_whole
 
     def some(
         self, connection: Connection, own: OwnRows, devices: frozenset[str], schema: Schema
@@ -146,11 +115,13 @@ class RowCache:
         )
         return None if connection.query(rivals, (*names, *keys, *ips))[0][0] else rows
 
-    def _of_text(self, text: str | None, before: Mapping[DeviceId, DeviceRow]) -> DeviceRow | None:
-        """The row of a text, or None if the text cannot be split into its columns. ``before``: the last rows by id."""
+    def _of_text(self, text: str) -> DeviceRow | None:
+        """The row of a text, or None if the text cannot be split into its columns."""
         if (fields := split(text)) is None:
             return None
-        row = make_row(fields, self._zone, before.get(int(fields[0])))
+        at = bisect_left(self._rows, int(fields[0]), key=_ID)
+        before = self._rows[at] if at < len(self._rows) and self._rows[at].id == int(fields[0]) else None
+        row = make_row(fields, self._zone, before)
         if (contract := parent_of(fields)) is not None:
             self._parents[row.id] = contract
         else:
@@ -174,17 +145,6 @@ def _texts(connection: Connection, sql: str, values: Values = ()) -> Iterator[tu
             if isinstance(one[-1], bytes):
                 raise StoreError("a column has become binary: the next connection inspects the columns again")
             yield one
-
-
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=_DIGEST).digest()
-
-
-def _store_row(pages: list[_Page], digest: bytes, row: DeviceRow) -> None:
-    if not pages or len(pages[-1].rows) == _PAGE:
-        pages.append(_Page([], bytearray()))
-    pages[-1].rows.append(row)
-    pages[-1].digests += digest
 
 
 def _bounds(connection: Connection, own: OwnRows) -> Sequence[DeviceId]:
