@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from tests.memorystore import MemoryStore
 from tests.memorytables import MOST
-from tests.tables import Device, FakeDatabase, totals, word
+from tests.tables import Device, FakeDatabase, row_digest, totals, word
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
@@ -54,7 +54,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._read("roll")
-        wrong = {number: want for number in self._own_ids() if (want := self._windows_differ(number, calendar))}
+        wrong = {row.id: want for row in self._own_rows() if (want := self._windows_differ(row.id, calendar))}
         if wrong:
             with self._transaction("roll") as db:
                 for number in wrong.keys() - self.locked - self.refused.keys():
@@ -64,7 +64,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
     def rows_apart(self, months: Months) -> Mapping[Any, Apart]:
         self._read("apart")
         found: dict[Any, Apart] = {}
-        for number in self._own_ids():
+        for number in (row.id for row in self._own_rows()):
             device = self.db.devices[number]
             some = [s for (name, day), s in self.db.days.items()
                     if name == device["device_id"] and months[0] <= day < months[1]]  # fmt: skip
@@ -80,17 +80,13 @@ class FakeStore(MemoryStore[FakeDatabase]):
             name: Counters(*(row[f"{side}_bytes_{name}"] or 0 for side in self._sides)) for name in ("24h", "month")
         }
 
-    def _own_ids(self) -> list[Any]:
-        return [row.id for row in self._own_rows()]
-
     # ---- what this control plane adds
 
     def _rows(self) -> list[DeviceRow]:
         return [self._row(self.db.devices[number]) for number in sorted(self.db.devices)]
 
     def _name(self, device: Device) -> str:
-        name: str = device["device_id"]
-        return name
+        return str(device["device_id"])
 
     def snapshot(self) -> Snapshot:
         found, terms, over = super().snapshot(), self._terms(), self._over()
@@ -137,20 +133,23 @@ class FakeStore(MemoryStore[FakeDatabase]):
             if count > 1 and contract in here
         )
 
-    def _all_columns(self) -> object:
-        return self._own_conditions(), [
+    def digest(self, *, at_once: bool = False) -> object:
+        self._read("digest")
+        db, policy = self.db, self._policy
+        rows = [
             (
                 *(device[column] for column in PLANNED),
                 [device[column] for column in ISSUED]
                 if word(device["status"]) == "issued"
                 else any((device["first_handshake_at"], device["last_handshake_at"])),
-                self.db.contracts.get(device["contract_id"]),
-                self._policy.enforce and self.db.profiles.get(device["contract_id"]),
-                self._limits != "ignore" and self.db.limits.get(device["contract_id"]),
+                policy.enforce and db.profiles.get(device["contract_id"]),
+                self._limits != "ignore" and db.limits.get(device["contract_id"]),
             )
-            for _, device in sorted(self.db.devices.items())
+            for _, device in sorted(db.devices.items())
             if device["wg_iface"] not in self._ignored
         ]
+        contracts = {row[2]: db.contracts.get(row[2]) for row in rows}
+        return row_digest(rows, (self._own_conditions(), contracts, db.consent(self._node), db.held(self._node)))
 
     def _write_audit(self, db: FakeDatabase, events: Sequence[AuditEvent]) -> None:
         db.logs += self._messages.entries(events)
@@ -271,7 +270,7 @@ class FakeStore(MemoryStore[FakeDatabase]):
             at = self._text(posting.handshake)
             device["last_handshake_at"] = max(device["last_handshake_at"] or at, at)
 
-    def _windows_differ(self, number: int, calendar: UsageCalendar) -> dict[str, int]:
+    def _windows_differ(self, number: Any, calendar: UsageCalendar) -> dict[str, int]:
         first, beyond = calendar.month
         device = self.db.devices[number]["device_id"]
         recent = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from tests.memorytables import OwnTables, sums_of
 from wgsyncd.core.inspect.verify import Check, DeviceTotals, StoredFigure, VerifyRanges
+from wgsyncd.core.peers.row_digest import HASH_LENGTH, SEPARATOR, RowDigest
 from wgsyncd.stores.mikyun.messages import AuditEntry
 
 Device = dict[str, Any]
@@ -67,3 +70,9 @@ def totals(db: FakeDatabase, number: int, scope: VerifyRanges, sides: tuple[str,
         if total >= 0:
             figures.append(StoredFigure(Check.LOW, f"{name} in total", total, f"{name} of the month", (month,)))
     return DeviceTotals(number, device["device_id"], tuple(figures), days)
+
+
+def row_digest(rows: Sequence[tuple[Any, ...]], rest: object) -> RowDigest:
+    """Returns the digest of rows. The second column is the name of the device."""
+    hashes = (hashlib.md5(repr(row).encode(), usedforsecurity=False).hexdigest()[:HASH_LENGTH] for row in rows)
+    return RowDigest(SEPARATOR.join(one + row[1] for one, row in zip(hashes, rows, strict=True)), rest)

@@ -101,14 +101,14 @@ def change(machine: Machine, stage: Stage, repeat: int) -> dict[str, Took]:
             wg("syncconf", IFACE, str(stage.files[back]))
         stage.set_table(there)
         changes = machine.wireguard.changes
-        took["ours"] = seconds(machine.cycle)
+        took["ours"] = seconds(machine.look)
         assert machine.wireguard.changes > changes
         machine.right(stage.peers)
         if turn:  # the first turn warms up
             for side, second in took.items():
                 sides[side].append(second)
     stage.set_table("A")
-    machine.cycle()
+    machine.look()
     return told("change", sides)
 
 

@@ -12,9 +12,12 @@ from wgsyncd import stores
 from wgsyncd.config.load import parse
 from wgsyncd.core.model import Change, InterfaceState
 from wgsyncd.core.peers.plan import FailedChange
+from wgsyncd.daemon.change_watch import ChangeWatcher
+from wgsyncd.daemon.tasks import Tasks
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.state_cache import never
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.ports import Clock, NewInterface, Plane, WireGuard
 from wgsyncd.stores.spool import FileSpool
@@ -72,13 +75,17 @@ class Machine:
         self.stage = stage
         self.wireguard, self.store = Watched(wireguard), stores.open_store(settings).store(lambda: None)
         clock, spool = Clock(time.time, time.monotonic), FileSpool(stage.folder / "state", settings.node.name)
-        self.agent = Agent(
-            settings, self.wireguard, self.store, spool, DaemonStatus(), clock, AgentState(), planes=planes
-        )
+        status = DaemonStatus()
+        self.agent = Agent(settings, self.wireguard, self.store, spool, status, clock, AgentState(), planes=planes)
+        self.watcher = ChangeWatcher(lambda: self.agent, Tasks(status), lambda: None, status, 1.0)
 
     def cycle(self) -> None:
         """Does the work of one reconcile of the daemon."""
-        self.agent.reconcile(digest=self.store.digest())
+        self.watcher.reconcile(never)
+
+    def look(self) -> None:
+        """Looks for changed rows, as the daemon does a few times each second, and reconciles them."""
+        assert self.watcher.check_digest()
 
     @property
     def writes(self) -> tuple[int, Any]:

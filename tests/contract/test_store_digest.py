@@ -8,8 +8,9 @@ import pytest
 
 from tests.node import local
 from tests.samples import EPOCH, NOW, calendar, device_name, record, text
-from tests.store_sides import MikyunTables
+from tests.store_sides import MikyunTables, RealMikyunTables
 from wgsyncd.core.model import Transition
+from wgsyncd.core.peers.row_digest import changed_devices
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -84,4 +85,41 @@ def test_the_digest_does_not_change_with_our_own_counting(tables: MikyunTables, 
     assert store.commit(store.load_state(calendar()), writes, calendar())[1] == {5}
     store.refresh(calendar(NOW + 40 * 86400))
     tables.update(5, rx_bytes_total=0, last_handshake_at=None)
+    assert store.digest() == before
+
+
+def test_two_digests_name_the_devices_with_changed_rows(tables: MikyunTables, store: Store) -> None:
+    for number in (5, 6, 7):
+        tables.insert(number, wg_ip=f"10.200.0.{number}")
+    before = store.digest()
+    assert changed_devices(before, store.digest()) == frozenset()
+    tables.update(5, status="paused")
+    tables.delete(6)
+    tables.insert(8)
+    now = store.digest()
+    assert changed_devices(before, now) == frozenset(map(device_name, (5, 6, 8)))
+    tables.contract("0001", "paused")
+    assert changed_devices(now, store.digest()) is None, "any device of the contract"
+
+
+def test_an_approval_concerns_more_than_some_devices(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
+    store.load_state(calendar())
+    before = store.digest()
+    store.approve("0123456789ab")
+    assert changed_devices(before, store.digest()) is None
+
+
+def test_rows_that_do_not_fit_into_one_value_are_in_the_digest(real_tables: RealMikyunTables) -> None:
+    for number in (5, 6, 7):
+        real_tables.insert(number, wg_ip=f"10.200.0.{number}")
+    store = real_tables.store()
+    store.digest()
+    store._connection.execute("SET SESSION group_concat_max_len = 64")
+    before = store.digest()
+    real_tables.update(7, wg_ip="10.200.0.99")
+    now = store.digest()
+    assert now != before
+    assert changed_devices(before, now) is None
+    real_tables.update(7, wg_ip="10.200.0.7")
     assert store.digest() == before

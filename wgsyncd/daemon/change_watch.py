@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.peers.row_digest import changed_devices
 from wgsyncd.daemon.notify_socket import NotifySocket
 from wgsyncd.daemon.pacing import PollInterval, TokenBucket, thread_cpu_time
 from wgsyncd.daemon.tasks import Tasks
@@ -24,6 +25,7 @@ from wgsyncd.errors import StoreError
 
 NOTIFICATIONS_SHARE = 0.5  # of the time
 MENDING_SHARE = 0.5  # of the time: in a flood, the next repair waits about as long as the last one took
+MOST_NAMED = 1000  # devices with changed rows that are reconciled alone
 MAX_PREEMPTIONS = 5  # A posting is preempted at most this often. Then it goes on to its end.
 
 
@@ -43,6 +45,8 @@ class ChangeWatcher:
         # The digest of the rows at the last successful reconcile. None: unknown, because no reconcile succeeded or the
         # kernel was changed since. Then the next check reconciles even if the digest is unchanged.
         self._digest: object = None
+        # Devices that were reconciled alone since. Their rows may be again as the digest has them, so they come again.
+        self._again: frozenset[str] = frozenset()
         self._last_read: object = None  # the last digest that was read
         self._interrupted = False  # the present task was told of changed rows, so it may have removed peers
         self.idle = True  # no task but checks of the digest ran since the daemon's loop set this
@@ -115,15 +119,24 @@ class ChangeWatcher:
             self.check_digest()
 
     def check_digest(self, *, at_once: bool = False) -> bool:
-        """Read the digest, and reconcile all rows if it has changed. Whether that succeeded.
+        """Read the digest. If it has changed, reconcile the changed rows alone if possible, else all rows.
 
-        ``at_once``: somebody has told of changed rows, so the digest may not be late.
+        Returns whether that succeeded. ``at_once``: somebody has told of changed rows, which cannot be reconciled
+        alone, so the digest may not be late.
         """
         answered = self.run("watch", lambda: self._read_digest(at_once=at_once))
         self._status.intervals = {**self._status.intervals, "watch": self.interval.period}
-        if answered and self._last_read != self._digest:
-            return self._reconcile_all(self._last_read)
-        return answered
+        digest = self._last_read
+        if not answered or (digest == self._digest and not self._again):
+            return answered
+        changed = None if at_once else changed_devices(self._digest, digest)
+        if changed is not None and len(changed | self._again) <= MOST_NAMED:
+            done = self._reconcile_some(changed | self._again)
+            if done and self._digest is not None:
+                self._digest, self._again = digest, frozenset()
+            if done is not False:
+                return done is True
+        return self._reconcile_all(digest)
 
     def reconcile_named(self, devices: frozenset[str]) -> bool:
         """Reconcile these devices, or all rows for none. Whether that succeeded.
@@ -133,12 +146,25 @@ class ChangeWatcher:
         """
         if not devices:
             return self._reconcile_all()
+        sent = self._agent().sent
+        done = self._reconcile_some(devices)
+        if self._agent().sent != sent:
+            self._again |= devices
+        return done is not None and (done or self.check_digest(at_once=True))
+
+    def _reconcile_some(self, devices: frozenset[str]) -> bool | None:
+        """Reconcile these devices alone. False: all rows have to be reconciled. None: that failed.
+
+        A device's address may be what a rejected row has waited for. So while there is a condition, a change is
+        followed by a reconcile of all rows.
+        """
         done: list[bool] = []
         sent = self._agent().sent
-        good = self.run("notify", lambda: done.append(self._agent().reconcile_devices(devices)))
-        if self._agent().sent != sent:
+        if not self.run("notify", lambda: done.append(self._agent().reconcile_devices(devices))):
+            return None
+        if self._agent().sent != sent and self._agent().has_conditions:
             self._digest = None
-        return good and (all(done) or self.check_digest(at_once=True))
+        return all(done)
 
     def _reconcile_all(self, digest: object = None) -> bool:
         return self.run("reconcile", lambda: self.reconcile(self.is_urgent, with_accounting=False, digest=digest))
@@ -157,7 +183,7 @@ class ChangeWatcher:
         self._digest = None
         known = None if must_plan else digest
         decision = agent.reconcile(until, preemptible=preemptible, with_accounting=with_accounting, digest=known)
-        self._digest = digest
+        self._digest, self._again = digest, frozenset()
         return decision
 
     # -- during a posting of many devices

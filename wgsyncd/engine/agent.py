@@ -23,7 +23,7 @@ from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.state import NodeState
+from wgsyncd.core.state import ConditionType, NodeState
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.applier import Applier
@@ -66,6 +66,7 @@ class Agent:
         self.inspector = Inspector(settings, store, self._interfaces, calendar, clock.now, self._decide, state, look)
         self._epochs: dict[str, str] = {}  # by interface, at the last reconcile
         self.needs_reconcile = False  # account found a new interface, and a reconcile must add its peers
+        self.has_conditions = False  # so a row may wait for what the last :meth:`reconcile_devices` has freed
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
         self._applier = Applier(self._interfaces, self._spooler, clock)
 
@@ -178,10 +179,8 @@ class Agent:
         rows or peers, a device has no row, drift remains, a transition was not taken, or there are other planes."""
         if self.planes:
             return False
-        samples = self._take_samples()
-        self._rest = None  # what this leaves undone is done by a plan
-        actual, now, _ = samples
-        calendar = self._accounting.calendar(now)
+        samples, self._rest = self._take_samples(), None  # what this leaves undone is done by a plan
+        (actual, now, _), calendar = samples, self._accounting.calendar(samples.now)
         rows = None if self._interfaces.read_errors else self.store.load_devices(devices)
         part = select_subset(rows, actual, self._cache.current(calendar)) if rows is not None else None
         if rows is None or part is None or self._accounting.must_come_first(part.actual, now, rows):
@@ -203,6 +202,7 @@ class Agent:
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         node_state = part.within(self._cache.current(calendar))
         self._recorder.record_outcome(decision, after, calendar, node_state=node_state)
+        self.has_conditions = any(one.type in set(ConditionType) for one in node_state.conditions)
         return not self._planner.drift(decision, after, node_state)
 
     def approve(self, plan_id: str, who: str = "") -> bool:
