@@ -83,7 +83,7 @@ class Node:
     def start(self) -> None:
         """Start a new process with the kernel, database and spool that the last process left."""
         self.wg.crash_after = None
-        self.status, self.state = DaemonStatus(), AgentState()
+        self.status, self.state = DaemonStatus(), AgentState(wait=self.tick)
         if isinstance(self.spool, FakeSpool):
             self.spool.open(self.settings.node.name)
         self.agent = self._agent()

@@ -1,5 +1,6 @@
 """AgentState is the memory that stays when a reload replaces the agent."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ class AgentState:
 
     # The store: what the daemon does after each statement, because the database may be slow.
     on_answer: Callable[[], object] = lambda: None
+    wait: Callable[[float], object] = time.sleep  # until somebody has loaded the rest of a dump, in seconds
 
     # The planner.
     pending_rows: tuple[DeviceRow, ...] = ()  # rows that a handshake or a deadline can change, as last loaded

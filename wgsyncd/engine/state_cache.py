@@ -23,6 +23,7 @@ from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
 
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
+SETTLED = 5.0  # seconds: a node state that went back counts once it has stayed the same for so long
 FREE = 4  # times as many, where a transaction locks no row of the application: each transaction costs the server much
 
 _log = log.get("accounting")
@@ -83,6 +84,7 @@ class StateCache:
 
     def _load(self, calendar: UsageCalendar) -> NodeState:
         claims = int(self._is_claimed_anew)  # each one raises the revision
+        before: NodeState | None = None  # an older node state, as the last turn of this loop found it
         while True:
             claims += self._holding.ensure(calendar)
             node_state = self._store.load_state(calendar)
@@ -94,8 +96,15 @@ class StateCache:
                 continue
             # Only a daemon adds to the revision, and this one did not.
             is_strange = refused is not None and node_state.revision > refused
-            if not is_strange or not self._holding.meet_strange_revision(calendar):
-                return self._mend(node_state, node_state.revision - claims, calendar)
+            if is_strange and self._holding.meet_strange_revision(calendar):
+                continue
+            now = node_state.revision - claims
+            self._state.went_back = self._state.went_back or now < self._was
+            if not self._state.went_back or (before is not None and _is_same(node_state, before)):
+                return self._mend(node_state, now, calendar)
+            # A dump is loaded one table after the other. Until the last one is there, nothing can be told from it.
+            before = node_state
+            self._state.wait(SETTLED)
 
     def _mend(self, node_state: NodeState, now: int, calendar: UsageCalendar) -> NodeState:
         """Let own tables that are older than the columns follow them. See :mod:`wgsyncd.core.usage.halves`.
@@ -106,14 +115,12 @@ class StateCache:
         changed move none.
         Older columns are looked for once in each process, and whenever the node state went back.
         """
-        before = self._state.last_known
-        was = before.revision if before is not None else self._holding.revision
-        if now < was or (before is not None and self._is_claimed_anew):
-            self._state.went_back = self._state.went_back or now < was
+        before, was = self._state.last_known, self._was
+        if self._state.went_back or (before is not None and self._is_claimed_anew):
             _log.warning("the node's state went back or was claimed again", revision=now, was=was)
             if before is not None:
                 self._state.forget_node_state()
-            if now < was:
+            if self._state.went_back:
                 self.recall(node_state.spool_position)
         self._is_claimed_anew = False
         if self._state.last_known is not None:
@@ -142,6 +149,11 @@ class StateCache:
             self._tell([one for one in some if one.is_told])
         self._state.went_back = False
         return node_state
+
+    @property
+    def _was(self) -> int:
+        """The revision as this process or the one before it last knew it."""
+        return self._state.last_known.revision if self._state.last_known is not None else self._holding.revision
 
     def look_for_older_columns(self, calendar: UsageCalendar) -> None:
         """Tell of rows with a month column below the sum of its days, which the next refresh would hide.
@@ -207,6 +219,15 @@ class StateCache:
             self._status.accounted_rx += rx
             self._status.accounted_tx += tx
         return applied
+
+
+def _is_same(one: NodeState, other: NodeState) -> bool:
+    """Whether two reads of the node state found the same, as far as bytes are concerned."""
+    return (
+        one.revision == other.revision
+        and one.interfaces == other.interfaces
+        and set(one.records.each()) == set(other.records.each())
+    )
 
 
 def _event(one: Mending) -> AuditEvent:
