@@ -106,6 +106,7 @@ class GatewayStage:
             "nexavpn.policies": f"enforce = {str(self.enforces).lower()}",
             f"interfaces.{self.interface}": 'networks = ["10.0.0.0/8"]\naddresses = ["10.0.0.1/8"]',
             "metrics": 'listen = ""',
+            "guard": "max_share = 1.0",  # many removals within the hour are the measurement's own
             **more,
         }  # fmt: skip
         return 'control_plane = "nexavpn"\n' + "".join(f"[{name}]\n{lines}\n" for name, lines in sections.items())

@@ -42,7 +42,7 @@ def insert(tables: RealMikyunTables, number: int, **columns: object) -> None:
 def fresh(tables: RealMikyunTables) -> tuple[DeviceRow, ...]:
     """Returns the present rows, read column by column."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rows.RowCache, "_load_pages", lambda *_: None)
+        patch.setattr(rows.RowCache, "_load_joined", lambda *_: False)
         return tables.store().snapshot().rows
 
 

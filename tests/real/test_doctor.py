@@ -106,7 +106,8 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
     "a replica": (
         lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "SET GLOBAL read_only = 0"),
     "no interface": (
-        lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no such interface", "systemctl restart wg-quick@wg0"),
+        lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no process such as wireguard-go provides it",
+        "systemctl restart wg-quick@wg0"),
     "no address": (
         lambda b: b.world.server.run("ip", "address", "flush", "dev", "wg1"),
         "wg1 address", "fault", "10.251.0.1/24 is not configured", "ip address add 10.251.0.1/24 dev wg1"),
