@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.postgres import PrivatePostgres
@@ -44,9 +45,17 @@ def pooler(server: PrivatePostgres, mode: str, role: str) -> Iterator[str]:
         env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"},
     )  # fmt: skip
     try:
-        until((directory / f".s.PGSQL.{PORT}").exists, 30, "a socket of PgBouncer")
+        until(lambda: _accepts(directory / f".s.PGSQL.{PORT}"), 30, "a connection to PgBouncer")
         yield str(directory)
     finally:
         child.kill()
         child.wait()
         shutil.rmtree(directory)
+
+
+def _accepts(path: Path) -> bool:
+    """Returns whether somebody accepts connections. The file of a socket is there some time before."""
+    with socket.socket(socket.AF_UNIX) as trial, suppress(OSError):
+        trial.connect(str(path))
+        return True
+    return False

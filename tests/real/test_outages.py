@@ -245,7 +245,7 @@ def test_an_interface_is_deleted_and_comes_back(bench: Bench) -> None:
     assert len(errors) == 1
     assert "ENODEV" in errors[0]["error"]
     assert daemon.metrics()['wgsyncd_interface_present{interface="wg1"}'] == 0
-    assert daemon.notices.has("STATUS=wg0: 3 peers, 0 online; wg1: ENODEV: no such interface…")
+    assert daemon.notices.has("STATUS=wg0: 3 peers, 0 online; wg1: ENODEV: no …")
     bench.remake("wg1")
     daemon.signal(signal.SIGUSR1)
     bench.await_peers(*on_wg1, interface="wg1")
