@@ -1,23 +1,11 @@
-"""The device limit of a contract: which of its rows are beyond it."""
+"""A device limit rejects no row whose peer was only lost."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState
+from wgsyncd.core.model import DeviceRow, InterfaceState
 from wgsyncd.core.reasons import Reason
 from wgsyncd.core.state import NodeState
-
-
-def beyond_limit(limit: int | None, wanting: Iterable[DeviceId], live: Collection[DeviceId]) -> tuple[DeviceId, ...]:
-    """The rows of one contract that are beyond its limit. None or a limit below zero: there is no limit.
-
-    ``wanting``: the rows that want a peer, on all nodes. ``live``: those that have one. A live row keeps its place, and
-    then the lowest ids have the places that are left.
-    """
-    if limit is None or limit < 0:
-        return ()
-    ranked = sorted(wanting, key=lambda row_id: (row_id not in live, row_id))
-    return tuple(ranked[limit:])
 
 
 def with_lost_peers(
