@@ -22,7 +22,7 @@ from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.daemon import lock
 from wgsyncd.daemon.daemon import Daemon
-from wgsyncd.daemon.events import EventQueue
+from wgsyncd.daemon.events import Event, EventQueue
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.engine.agent import Agent
 
@@ -108,6 +108,18 @@ def work(node: Node, config: Path) -> Iterator[Work]:
 def name() -> str:
     """Returns a name that no other test of this machine claims."""
     return secrets.token_hex(8)
+
+
+@pytest.fixture
+def daemon(node: Node, tmp_path: Path) -> Iterator[Daemon]:
+    """Yields a daemon that has reconciled once, on a node in memory."""
+    claims = lock.Claims(tmp_path.name, ())
+    made = Daemon(
+        tmp_path / "wgsyncd.toml", node.settings, lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims
+    )
+    made._handle(Event.RECONCILE)
+    yield made
+    claims.close()
 
 
 @pytest.fixture

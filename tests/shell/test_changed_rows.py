@@ -1,28 +1,12 @@
 """Changed rows that the digest finds are reconciled alone, if they concern nobody else."""
 
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.node import Node
 from tests.samples import key
-from wgsyncd.daemon import change_watch, lock
+from wgsyncd.daemon import change_watch
 from wgsyncd.daemon.daemon import Daemon
-from wgsyncd.daemon.events import Event, EventQueue
-from wgsyncd.daemon.systemd import Notifier
-
-
-@pytest.fixture
-def daemon(node: Node, tmp_path: Path) -> Iterator[Daemon]:
-    """Yields a daemon that has reconciled once, on a node in memory."""
-    claims = lock.Claims(tmp_path.name, ())
-    made = Daemon(
-        tmp_path / "wgsyncd.toml", node.settings, lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims
-    )
-    made._handle(Event.RECONCILE)
-    yield made
-    claims.close()
 
 
 def has(node: Node, number: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,24 +13,11 @@ from tests.node import Node, local
 from tests.samples import key
 from wgsyncd.core.state import NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
-from wgsyncd.daemon import change_watch, lock, metrics
+from wgsyncd.daemon import change_watch, metrics
 from wgsyncd.daemon.daemon import Daemon
-from wgsyncd.daemon.events import Event, EventQueue
+from wgsyncd.daemon.events import Event
 from wgsyncd.daemon.pacing import MAX_DELAY, PollInterval, TokenBucket
-from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.ports import CommitResult
-
-
-@pytest.fixture
-def daemon(node: Node, tmp_path: Path) -> Iterator[Daemon]:
-    """Yields a daemon that has reconciled once, on a node in memory."""
-    claims = lock.Claims(tmp_path.name, ())
-    made = Daemon(
-        tmp_path / "wgsyncd.toml", node.settings, lambda *_: node.agent, EventQueue(), node.status, Notifier({}), claims
-    )
-    made._handle(Event.RECONCILE)
-    yield made
-    claims.close()
 
 
 def has(node: Node, number: int) -> bool:
