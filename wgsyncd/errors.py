@@ -3,9 +3,11 @@
 The code at the edges (database, kernel, files) raises them. A library's error is kept as the cause.
 """
 
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 
 class WgsyncdError(Exception):
@@ -123,3 +125,18 @@ class ModuleMissing(InterfaceMissing):
 
 class DumpInterrupted(WireGuardError):
     """Each attempt at a dump was interrupted (NLM_F_DUMP_INTR in uapi/linux/netlink.h)."""
+
+
+def place_of(error: BaseException) -> str:
+    """The type of an unexpected error, and its place in the program. Its text is left out, because it may be a key."""
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    return " in ".join((type(error).__name__, *(f"{Path(one.filename).name}:{one.lineno}" for one in place)))
+
+
+def one_line(error: Exception) -> str:
+    """What a command says of any error: the text of a known one, else :func:`place_of` a bug."""
+    if isinstance(error, WgsyncdError):
+        return str(error)
+    if isinstance(error, OSError):
+        return ": ".join(str(one) for one in (error.filename, error.strerror or error) if one is not None)
+    return f"a bug: {place_of(error)}. Please report it with the output of `wgsyncd --version`"

@@ -21,7 +21,9 @@ OURS = f"'{ACCOUNT}'@'localhost'"
 
 def doctor(bench: Bench, code: int | None = 0) -> dict[str, dict[str, Any]]:
     """Returns the findings by check. If a check has several findings, the worse one is kept."""
-    data = json.loads(bench.daemon.cli("doctor", "--json", code=code).stdout)
+    done = bench.daemon.cli("doctor", "--json", code=code)
+    assert done.stdout, (done.returncode, done.stderr)
+    data = json.loads(done.stdout)
     found: dict[str, dict[str, Any]] = {}
     for one in data["checks"]:
         if found.get(one["check"], {}).get("level") in (None, "ok"):

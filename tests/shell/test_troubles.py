@@ -19,7 +19,6 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
-from wgsyncd.cli.commands import doctor
 from wgsyncd.cli.commands import status as status_command
 from wgsyncd.cli.doctor import files, interfaces, system
 from wgsyncd.core.inspect.finding import Finding, Severity, ok
@@ -138,7 +137,7 @@ def quiet(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (files, interfaces, system):
         monkeypatch.setattr(module, "check", well)
     monkeypatch.setattr(wiring, "check_store", well)
-    monkeypatch.setattr(doctor, "WAIT", 5.0)
+    monkeypatch.setattr(status_command, "WAIT", 5.0)
 
 
 def test_every_kind_of_the_fault_tests_is_here() -> None:
@@ -202,7 +201,6 @@ def silent(request: pytest.FixtureRequest, node: Node, config: Path, monkeypatch
     held = lock.acquire(lock.path())
     many = request.param == "too many wait"
     monkeypatch.setattr(status_command, "WAIT", 0.3)
-    monkeypatch.setattr(doctor, "WAIT", 0.3)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(str(control_socket.path()))
         listener.listen(0 if many else 16)

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +22,9 @@ from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError, W
 
 _UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
 NOT_RUNNING = "wgsyncd does not run"
+_AGAIN = 1.0  # seconds between two alarms
 Report = TypeVar("Report", bound=msgspec.Struct)
+T = TypeVar("T")
 
 
 class NobodyListensError(UserError):
@@ -123,20 +125,35 @@ def running_daemon(config: Path = DEFAULT_CONFIG) -> int | None:
     return pid
 
 
-@contextlib.contextmanager
-def within(seconds: float, error: WgsyncdError) -> Iterator[None]:
-    """Raise ``error`` in the main thread if this takes longer. Then a peer that sends byte by byte cannot delay it."""
+class _OutOfTimeError(BaseException):
+    """The alarm of :func:`within`. Nothing on the way that reacts to an error of wgsyncd or of a library catches it."""
+
+
+def within(seconds: float, error: WgsyncdError, work: Callable[[], T]) -> T:
+    """What ``work`` returns. Raise ``error`` in the main thread if it takes longer, even if a peer sends byte by byte.
+
+    This is no context manager, because an alarm may come between its last line and the end of a ``with``. The alarm
+    comes again, because Python drops an exception that a finalizer raises.
+    """
 
     def over(*_: object) -> None:
-        raise error
+        raise _OutOfTimeError
 
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+    def disarm() -> None:
+        signal.setitimer(signal.ITIMER_REAL, *outer)
         signal.signal(signal.SIGALRM, before)
+
+    outer = signal.getitimer(signal.ITIMER_REAL)
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
+            return work()
+        finally:
+            disarm()
+    except _OutOfTimeError:
+        disarm()
+        raise error from None
 
 
 def print_note(why: str) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.core.words import counted
-from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError
+from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError, one_line
 
 PROGRAM = (
     "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
@@ -106,9 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130  # as a shell has it: 128 and the signal
-    except OSError as error:  # of standard output: a closed pipe, a full disk
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter tries again as it ends
-        print(f"wgsyncd: {error.strerror}", file=sys.stderr)
+    except Exception as error:  # A bug ends in one line, too.
+        try:
+            print(end="", flush=True)
+        except OSError:  # a closed pipe, a full disk
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter tries again as it ends
+        _print_error(one_line(error))
         return 1
 
 

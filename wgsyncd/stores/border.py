@@ -3,12 +3,10 @@
 import contextlib
 import functools
 import inspect
-import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import StoreError, place_of
 
 # What decoding raises if a value is of another type or range than it can be.
 _NONSENSE = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -50,11 +48,10 @@ def sensible(close: Callable[[], object]) -> Iterator[None]:
     try:
         yield
     except _NONSENSE as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
+        where = place_of(error)
         forget_frames(error)
         close()
-        told = f"the database gave an answer that makes no sense ({type(error).__name__} in {where})"
+        told = f"the database gave an answer that makes no sense ({where})"
         raise StoreError(told) from error
 
 

@@ -9,23 +9,27 @@ import argparse
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import Struct
 
 from wgsyncd import log
 from wgsyncd.cli import client, options, output, wiring
-from wgsyncd.cli.commands.status import WAIT
+from wgsyncd.cli.commands import status
 from wgsyncd.cli.doctor import files, interfaces, policies, shaping, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
+from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
-from wgsyncd.engine.status_report import StatusReport
-from wgsyncd.errors import ConfigError, UserError
+from wgsyncd.errors import ConfigError, UserError, one_line
 
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
+LONGEST = 90.0  # seconds for one check. The longest one, of the database, stops to ask after 60
+T = TypeVar("T")
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 
 
@@ -46,7 +50,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     log.configure("warning")
     with output.waiting("checking"):
-        checks = [_with_file(one, args.config) for one in _check(args.config)]
+        checks = [_with_file(one, args.config) for one in _Checks(args.config).all()]
     severities = [one.severity for one in checks]
     report = DoctorReport(
         faults=severities.count(Severity.FAULT), warnings=severities.count(Severity.WARNING), checks=checks
@@ -55,43 +59,87 @@ def run(args: argparse.Namespace) -> int:
     return 1 if report.faults else 0
 
 
-def _check(config_file: Path) -> Iterator[Finding]:
-    """All checks, in order."""
-    try:
-        pid, unseen = client.running_daemon(config_file), ""
-    except UserError as error:
-        pid, unseen = None, str(error)
-    if not unseen:
-        yield from _daemons_own(config_file, pid)
-    unit = system.show()
-    try:
-        settings = load.load(config_file)
-    except ConfigError as error:
-        if os.geteuid() and config_file.parent.exists() and not os.access(config_file, os.R_OK):
-            yield warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")
-            return
-        for one in error.faults:
-            yield fault("configuration", f"{error.path}: {one}", f"editor {config_file} && wgsyncd check-config")
-        yield from system.check(None, pid, unseen, unit)
-        return
-    yield files.configuration(config_file, f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}")
-    yield from files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit))
-    yield from wiring.check_store(settings)
-    yield from interfaces.check(settings, wiring.open_wireguard(), wiring.read_link)
+class _Checks:
+    """Collects findings. A check that fails, or takes too long, is a finding itself, and the other checks go on."""
+
+    def __init__(self, config_file: Path) -> None:
+        self._file = config_file
+        self._found: list[Finding] = []
+
+    def all(self) -> list[Finding]:
+        """The findings of all checks, in order."""
+        unit = self._fact("unit", system.show, None)
+        try:
+            pid, unseen = self._fact("daemon", lambda: client.running_daemon(self._file), None, UserError), ""
+        except UserError as error:
+            pid, unseen = None, str(error)
+        if not unseen:
+            self._add("daemon", lambda: _daemons_own(self._file, pid))
+        try:
+            settings = self._fact("configuration", lambda: load.load(self._file), None, ConfigError)
+        except ConfigError as error:
+            if os.geteuid() and self._file.parent.exists() and not os.access(self._file, os.R_OK):
+                return [*self._found, warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")]
+            mend, settings = f"editor {self._file} && wgsyncd check-config", None
+            self._found += [fault("configuration", f"{error.path}: {one}", mend) for one in error.faults]
+        if settings is not None:
+            self._of_settings(settings, pid, unit)
+        self._add("daemon", lambda: system.check(settings, pid, unseen, unit))
+        return self._found
+
+    def _of_settings(self, settings: Settings, pid: int | None, unit: Mapping[str, str] | None) -> None:
+        names = f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}"
+        self._add("configuration", lambda: [files.configuration(self._file, names)])
+        self._add(
+            "files",
+            lambda: files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit)),
+        )
+        self._add("database", lambda: wiring.check_store(settings))
+        self._add("interfaces", lambda: _interfaces(settings))
+        self._add("policies", lambda: _policies(settings))
+        self._add("bandwidth", lambda: _bandwidth(settings))
+        self._add("pair", lambda: system.pair(settings, wiring.interface_of))
+
+    def _add(self, check: str, findings: Callable[[], Iterable[Finding]]) -> None:
+        def take() -> None:
+            for one in findings():  # one by one: those before a failure stay
+                self._found.append(one)
+
+        self._fact(check, take, None)
+
+    def _fact(
+        self, check: str, ask: Callable[[], T], unknown: T, reraised: type[UserError | ConfigError] | tuple[()] = ()
+    ) -> T:
+        """What ``ask`` returns. If it fails, that is a finding, and ``unknown`` is returned."""
+        try:
+            return client.within(LONGEST, UserError(f"it took longer than {LONGEST:g} s"), ask)
+        except reraised:
+            raise
+        except Exception as error:
+            mend = "sudo wgsyncd doctor" if os.geteuid() else _LOG
+            self._found.append(fault(check, f"this check failed, so it found nothing more: {one_line(error)}", mend))
+            return unknown
+
+
+def _interfaces(settings: Settings) -> Iterator[Finding]:
+    with contextlib.closing(wiring.open_wireguard()) as wireguard:
+        yield from interfaces.check(settings, wireguard, wiring.read_link)
+
+
+def _policies(settings: Settings) -> Iterator[Finding]:
     nft = wiring.open_nft()
     yield from policies.check(settings, nft.version, nft.flowtables)
+
+
+def _bandwidth(settings: Settings) -> Iterator[Finding]:
     with contextlib.closing(wiring.open_tc()) as tc:
         yield from shaping.check(settings, tc.read)
-    yield from system.pair(settings, wiring.interface_of)
-    yield from system.check(settings, pid, unseen, unit)
 
 
 def _daemons_own(config_file: Path, pid: int | None) -> Iterator[Finding]:
     """What the daemon says of itself: the findings of `wgsyncd status`. It may lack rights that this command has."""
-    args = argparse.Namespace(config=config_file, no_daemon=False)
     try:
-        with client.within(WAIT, client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")):
-            report, why = client.ask_daemon(args, StatusReport, "/status", "GET", timeout=WAIT)
+        report, why = status.ask_daemon(argparse.Namespace(config=config_file))
     except client.SilentDaemonError as error:
         yield fault("daemon", str(error), "systemctl restart wgsyncd")
         return
@@ -111,7 +159,7 @@ def _with_file(one: Finding, config_file: Path) -> Finding:
     """The finding, with the configuration's file in each command of wgsyncd that fixes it."""
     if config_file == options.DEFAULT_CONFIG:
         return one
-    return replace(one, fix=_OURS.sub(rf"\1 --config {config_file}", one.fix))
+    return replace(one, fix=_OURS.sub(lambda found: f"{found[0]} --config {shlex.quote(str(config_file))}", one.fix))
 
 
 def _lines(report: DoctorReport, *, verbose: bool = False) -> Iterator[Line]:

@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import msgspec
 
@@ -29,7 +30,7 @@ from wgsyncd.engine.recent_report import RecentChange
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.engine.verdict import Verdict, judge
-from wgsyncd.errors import StoreError, UserError, WireGuardError
+from wgsyncd.errors import ConfigError, StoreError, one_line
 
 LEAST = 3  # devices: where there is room for fewer, --watch shows none
 ROOMY, FEW = 40, 3  # on a screen with fewer lines, --watch shows so many of the last changes
@@ -53,8 +54,10 @@ def run(args: argparse.Namespace) -> int:
     output.refuse_watch(args)
     try:
         report = ask(args)  # an error now is an error of the command, a later one is shown on the screen
-    except (UserError, WireGuardError) as error:
-        print(output.sanitize(f"wgsyncd: {error}"), file=sys.stderr)
+    except ConfigError:
+        raise
+    except Exception as error:
+        print(output.sanitize(f"wgsyncd: {one_line(error)}"), file=sys.stderr)
         return 3
     try:
         if args.watch and not args.json:
@@ -75,8 +78,7 @@ def run(args: argparse.Namespace) -> int:
 def ask(args: argparse.Namespace) -> StatusReport:
     """The daemon's report, or else a report of what the command reads. Each of the two takes WAIT seconds at most."""
     try:
-        with client.within(WAIT, client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")):
-            report, why = client.ask_daemon(args, StatusReport, "/status", "GET", timeout=WAIT)
+        report, why = ask_daemon(args)
     except client.SilentDaemonError as error:
         report, why = None, str(error)
     if report is not None:
@@ -84,13 +86,20 @@ def ask(args: argparse.Namespace) -> StatusReport:
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
     try:
-        with client.within(WAIT, StoreError(f"no answer within {WAIT:g} s")):
-            report = status_report.of_preview(settings, agent.inspector.view(), why)
+        late = StoreError(f"no answer within {WAIT:g} s")
+        report = status_report.of_preview(settings, client.within(WAIT, late, agent.inspector.view), why)
     except StoreError as error:
         report = status_report.without_store(settings, agent, why, str(error))
     if args.no_daemon:
         return report
     return status_report.judged(report, _absent(why))
+
+
+def ask_daemon(args: argparse.Namespace) -> tuple[StatusReport | None, str]:
+    """The daemon's report, or why there is none. SilentDaemonError after WAIT seconds."""
+    late = client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")
+    ask = partial(client.ask_daemon, args, StatusReport, "/status", "GET", timeout=WAIT)
+    return client.within(WAIT, late, ask)
 
 
 def _absent(why: str) -> Finding:

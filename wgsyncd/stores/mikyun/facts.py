@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.finding import Finding, warning
 from wgsyncd.core.words import counted
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.border import sensible
@@ -54,7 +55,13 @@ def examine(settings: Settings) -> Database:
                 return ask() if not schema else unknown
             return unknown
 
-        probed = open_probe(connection, mikyun(settings).language).findings()
+        probed: list[Finding] = []
+        try:
+            for found in open_probe(connection, mikyun(settings).language).findings():
+                probed.append(found)
+        except StoreError as error:
+            told = f"its tables could not be checked to the end: {error}"
+            probed.append(warning("application", told, "wgsyncd check-config --database"))
         # Columns of own tables that are of another version are no findings of their own.
         application = tuple(one for one in probed if not (schema and one.check.startswith("wgsyncd_")))
         # The server's clock is compared with the middle of the question. Half its duration is the doubt.
