@@ -11,7 +11,7 @@ import pytest
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Link, Step
 from wgsyncd.dataplane import netlink
-from wgsyncd.dataplane.tc import kernel
+from wgsyncd.dataplane.tc import talk
 from wgsyncd.dataplane.tc.kernel import KernelTc
 from wgsyncd.errors import ShapingError
 
@@ -38,7 +38,7 @@ class Answering:
 @pytest.fixture
 def answering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     made = Answering(request.param)
-    monkeypatch.setattr(kernel, "_open", made.open)
+    monkeypatch.setattr(talk, "_open", made.open)
     yield made
     for pair in made.opened:
         for one in pair:
@@ -47,7 +47,7 @@ def answering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 def client() -> KernelTc:
     tc = KernelTc()
-    tc._seq = 0
+    tc._talk._seq = 0
     return tc
 
 
@@ -60,7 +60,7 @@ def test_reading(answering: Answering, name: str) -> None:
     with pytest.raises(ShapingError) as caught:
         tc.read()
     assert caught.value.name == name
-    assert tc._socket is None, "the next question gets a new socket"
+    assert tc._talk._socket is None, "the next question gets a new socket"
 
 
 @pytest.mark.parametrize("answering", [SHORT, TINY, b"junk"], indirect=True)
@@ -68,7 +68,7 @@ def test_changing(answering: Answering) -> None:
     tc = client()
     with pytest.raises(ShapingError, match="EBADMSG: cannot make sense of the kernel's answer"):
         tc.apply([ADD])
-    assert tc._socket is None, "the next question gets a new socket"
+    assert tc._talk._socket is None, "the next question gets a new socket"
 
 
 @pytest.mark.parametrize("answering", [b""], indirect=True)

@@ -5,10 +5,7 @@ adds what the dump lacked is refused with EEXIST, if it is there, and the next c
 """
 
 import contextlib
-import errno
-import os
 import socket
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -16,18 +13,12 @@ from itertools import groupby
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, Step
 from wgsyncd.core.shaping.tree import LINKS, Hook, KernelState, Leaf, Port, Root, Tree
-from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.tc import codec, dump
 from wgsyncd.dataplane.tc.news import LinkNews
+from wgsyncd.dataplane.tc.talk import Talk
 from wgsyncd.errors import ShapingError
 
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11  # uapi/linux/netlink.h
-_NLM_F_ACK_TLVS, _NLMSGERR_ATTR_MSG = 0x200, 1
-_SO_RCVBUFFORCE = 33
-_RECEIVE_BUFFER = 8 << 20  # bytes. The errors of one batch must fit, since nobody reads while it is sent
-_DATAGRAM = 256 * 1024  # bytes. A datagram of a dump has at most 32 KiB
 _BATCH = 128 * 1024  # bytes of one send: less than the usual send buffer
-_NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # Python calls this number ENOTSUP.
 
 
 class KernelTc:
@@ -37,22 +28,14 @@ class KernelTc:
     """
 
     def __init__(self, timeout: float = 30.0) -> None:
-        self._timeout = timeout
-        self._socket: socket.socket | None = None
-        self._seq = int(time.time()) & 0x3FFFFFFF
+        self._talk = Talk(timeout)
         self._news: LinkNews | None = None
 
     def close(self) -> None:
-        self._end_talk()
+        self._talk.end()
         if self._news is not None:
             self._news.close()
             self._news = None
-
-    def _end_talk(self) -> None:
-        """Close the socket of requests. The next one opens another."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     # -- news
 
@@ -74,12 +57,12 @@ class KernelTc:
         try:
             return self._read()
         except ValueError as error:
-            self._end_talk()
+            self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
 
     def _read(self) -> KernelState:
-        links = [dump.link(one) for one in self._dump(codec.GETLINK, codec.get_links())]
-        qdiscs = [dump.qdisc(one) for one in self._dump(codec.GETQDISC, codec.get_objects())]
+        links = [dump.link(one) for one in self._talk.dump(codec.GETLINK, codec.get_links())]
+        qdiscs = [dump.qdisc(one) for one in self._talk.dump(codec.GETQDISC, codec.get_objects())]
         by_name = {one.name: one for one in links}
         trees = {}
         for direction, name in LINKS.items():
@@ -93,14 +76,14 @@ class KernelTc:
     def look(self, interfaces: Iterable[str]) -> KernelState:
         """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
         try:
-            links = {one.name: one for one in map(dump.link, self._dump(codec.GETLINK, codec.get_links()))}
+            links = {one.name: one for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
             trees = {}
             for direction, name in LINKS.items():
                 trees[direction] = _as_live(one) if (one := links.get(name)) else Tree()
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
-            self._end_talk()
+            self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
         return KernelState(trees, ports)
 
@@ -116,8 +99,8 @@ class KernelTc:
                 its_leaf = dump.leaf(one)
                 leaves[its_leaf.minor] = its_leaf
         which = codec.get_objects(link.ifindex, codec.ROOT_HANDLE)
-        filters, foreign = dump.filters(self._dump(codec.GETTFILTER, which), direction)
-        classes = dump.classes(self._dump(codec.GETTCLASS, which))
+        filters, foreign = dump.filters(self._talk.dump(codec.GETTFILTER, which), direction)
+        classes = dump.classes(self._talk.dump(codec.GETTCLASS, which))
         return replace(tree, classes=classes, leaves=leaves, filters=filters, foreign_prefs=foreign)
 
     def _port(self, index: int, hook: dump.QdiscFound | None) -> Port:
@@ -127,7 +110,7 @@ class KernelTc:
             return Port(Hook.INGRESS)
         redirects, taken, has_foreign = {}, set[Direction](), False
         for direction, parent in codec.HOOKS.items():
-            for payload in self._dump(codec.GETTFILTER, codec.get_objects(index, parent)):
+            for payload in self._talk.dump(codec.GETTFILTER, codec.get_objects(index, parent)):
                 one = dump.filter_of(payload)
                 if not one.handle and one.kind == "matchall":  # the head of a pref, which has no filter of its own
                     continue
@@ -140,29 +123,6 @@ class KernelTc:
                         taken.add(direction)
         return Port(Hook.CLSACT, redirects, frozenset(taken), has_foreign)
 
-    def _dump(self, kind: int, payload: bytes) -> list[bytes]:
-        self._seq = seq = (self._seq + 1) & 0x7FFFFFFF
-        request = netlink.message(kind, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, seq, payload)
-        found: list[bytes] = []
-        try:
-            opened = self._open()
-            opened.send(request)
-            while True:
-                for message in netlink.messages(opened.recv(_DATAGRAM)):
-                    if message.seq != seq:  # the answer to an earlier request
-                        continue
-                    if message.type in (netlink.NLMSG_DONE, netlink.NLMSG_ERROR):
-                        if code := netlink.error_number(message.payload):
-                            raise OSError(code, os.strerror(code))
-                        return found
-                    found.append(message.payload)
-        except OSError as error:
-            self._end_talk()  # Otherwise the unread rest of the dump would make the next one fail with EBUSY.
-            number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
-            raise ShapingError(
-                _NAMES.get(number, str(number)), error.strerror or "the kernel did not answer"
-            ) from error
-
     # -- changing
 
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
@@ -170,7 +130,7 @@ class KernelTc:
         try:
             return self._apply(steps)
         except ValueError as error:
-            self._end_talk()
+            self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's answer: {error}") from error
 
     def _apply(self, steps: Iterable[Step]) -> list[FailedStep]:
@@ -195,7 +155,7 @@ class KernelTc:
             index = socket.if_nametoindex(name)
         except OSError:
             return Port()
-        qdiscs = (dump.qdisc(one) for one in self._dump(codec.GETQDISC, codec.get_objects()))
+        qdiscs = (dump.qdisc(one) for one in self._talk.dump(codec.GETQDISC, codec.get_objects()))
         hook = next((one for one in qdiscs if (one.ifindex, one.handle) == (index, codec.INGRESS_HANDLE)), None)
         return self._port(index, hook)
 
@@ -215,46 +175,11 @@ class KernelTc:
                 continue
             request = codec.encode(step, index, interfaces)
             if batch and size + len(request.payload) + 16 > _BATCH:
-                failed += self._exchange(batch)
+                failed += self._talk.exchange(batch)
                 batch, size = [], 0
             batch.append((step, request))
             size += len(request.payload) + 16
-        return failed + (self._exchange(batch) if batch else [])
-
-    def _exchange(self, batch: Sequence[tuple[Step, codec.Request]]) -> list[FailedStep]:
-        """Send a batch. The kernel answers each step that failed, and the last one in any case."""
-        first = self._seq = (self._seq + 1) & 0x3FFFFFFF
-        self._seq += len(batch)
-        last = first + len(batch) - 1
-        datagram = b"".join(
-            netlink.message(request.kind, netlink.NLM_F_REQUEST | request.flags |
-                            (netlink.NLM_F_ACK if first + at == last else 0), first + at, request.payload)
-            for at, (_, request) in enumerate(batch)
-        )  # fmt: skip
-        failed: list[FailedStep] = []
-        try:
-            opened = self._open()
-            opened.send(datagram)
-            while True:
-                for message in netlink.messages(opened.recv(_DATAGRAM)):
-                    at = message.seq - first
-                    if message.type != netlink.NLMSG_ERROR or not 0 <= at < len(batch):
-                        continue
-                    if code := netlink.error_number(message.payload):
-                        text = _kernel_text(message) or os.strerror(code)
-                        failed.append(FailedStep(batch[at][0], _NAMES.get(code, str(code)), text))
-                    if message.seq == last:
-                        return failed
-        except OSError as error:
-            self._end_talk()
-            number = errno.ETIMEDOUT if isinstance(error, TimeoutError) else error.errno or errno.EIO
-            text = error.strerror or "the kernel did not answer"
-            return [*failed, FailedStep(batch[-1][0], _NAMES.get(number, str(number)), text)]
-
-    def _open(self) -> socket.socket:
-        if self._socket is None:
-            self._socket = _open(self._timeout)
-        return self._socket
+        return failed + (self._talk.exchange(batch) if batch else [])
 
 
 def _as_live(link: dump.LinkFound) -> Tree:
@@ -266,32 +191,3 @@ def _index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         return 0
-
-
-def _kernel_text(message: netlink.Message) -> str:
-    """The kernel's own words for an error (NLMSGERR_ATTR_MSG), after the header of the request. "" if it has none."""
-    if not message.flags & _NLM_F_ACK_TLVS:
-        return ""
-    start = 4 + netlink.NLMSGHDR.size
-    found = {
-        kind: message.payload[a:b] for kind, a, b in netlink.attributes(message.payload, start, len(message.payload))
-    }
-    return found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-
-
-def _open(timeout: float) -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # otherwise an error echoes the whole request
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        opened.settimeout(timeout)
-        opened.bind((0, 0))
-        opened.connect((0, 0))  # from the kernel only
-    except OSError:
-        opened.close()
-        raise
-    return opened

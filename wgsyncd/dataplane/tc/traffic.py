@@ -23,13 +23,13 @@ class TrafficReader(KernelTc):
         for one in addresses:
             with suppress(ValueError):  # An unreadable address has no class.
                 own.add(parse_host(one))
-        links = {one.name: one.ifindex for one in map(dump.link, self._dump(codec.GETLINK, codec.get_links()))}
+        links = {one.name: one.ifindex for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
         found = {}
         for direction, name in LINKS.items():
             if not (index := links.get(name)):
                 continue
             which = codec.get_objects(index, codec.ROOT_HANDLE)
-            filters, _ = dump.filters(self._dump(codec.GETTFILTER, which), direction)
+            filters, _ = dump.filters(self._talk.dump(codec.GETTFILTER, which), direction)
             if minor := next((one.minor for one in filters if one.network in own), 0):
                 found[direction] = self._traffic(index, minor)
         return found
@@ -37,11 +37,11 @@ class TrafficReader(KernelTc):
     def _traffic(self, index: int, minor: int) -> ShapedTraffic:
         handle = codec.ROOT_HANDLE | minor
         sent = dropped = waiting = 0
-        for payload in self._dump(codec.GETTCLASS, codec.get_objects(index, codec.ROOT_HANDLE)):
+        for payload in self._talk.dump(codec.GETTCLASS, codec.get_objects(index, codec.ROOT_HANDLE)):
             basic = _stats(payload).get(codec.STATS_BASIC, b"")
             if codec.TCMSG.unpack_from(payload)[4] == handle and len(basic) >= codec.BASIC.size:
                 (sent,) = codec.BASIC.unpack_from(basic)
-        for payload in self._dump(codec.GETQDISC, codec.get_objects()):
+        for payload in self._talk.dump(codec.GETQDISC, codec.get_objects()):
             queue = _stats(payload).get(codec.STATS_QUEUE, b"")
             _, _, _, link, _, parent, _ = codec.TCMSG.unpack_from(payload)
             if (link, parent) == (index, handle) and len(queue) >= codec.QUEUE_STATS.size:
