@@ -22,11 +22,13 @@ from collections.abc import Hashable
 from functools import partial
 from typing import ClassVar, Literal, TextIO, cast
 
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
-
+from wgsyncd import without
 from wgsyncd.errors import WgsyncdError
 from wgsyncd.redact import clean
+
+with without("rich"):  # 3 MiB. structlog shows exceptions with it, which _exception has replaced
+    import structlog
+    from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}  # syslog(3)
 _PATIENCE = 100.0  # milliseconds for a reader who is slow

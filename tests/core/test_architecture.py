@@ -138,7 +138,7 @@ def may_import(name: str, module: str) -> bool:
     allowed = ROOMS[room(name)]
     target = room_of_module(module)
     own = room_of_module("wgsyncd." + name.removesuffix(".py").replace("/", "."))
-    # A plain `from wgsyncd import log` also names the package itself. The package holds only the version.
+    # A plain `from wgsyncd import log` also names the package itself. The package holds the version and `without`.
     return target in ("", own) or "" in allowed or target in allowed
 
 

@@ -75,3 +75,11 @@ def test_a_bad_key_file_or_usage_ends_with_2(run: Psk, tmp_path: Path) -> None:
         with pytest.raises(SystemExit) as ended:
             run("seal", "", *bad)
         assert ended.value.code == 2
+
+
+@pytest.mark.parametrize("action", ["seal", "check"])
+def test_a_missing_library_is_named_with_its_remedy(run: Psk, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    status, out, told = run(action, encode_key(psk(5)))
+    assert (status, out) == (1, "")
+    assert "the library for preshared keys is not installed: " in told

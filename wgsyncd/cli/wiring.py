@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from wgsyncd import stores
-from wgsyncd.config.resources import install_command
 from wgsyncd.core.audit import AuditAction
 from wgsyncd.errors import ConfigError, ConfigIssue, FilterError, UserError
 from wgsyncd.stores import spool
@@ -260,32 +259,23 @@ def init_store(settings: Settings, options: argparse.Namespace) -> Iterator[str]
 
 def seal_psk(files: Mapping[str, Path], key_id: str, row: UUID, text: str) -> str:
     """The envelope of a preshared key in base64, for a row of NexaVPN. UserError if the text is no such key."""
-    psk = _psk()
+    from wgsyncd.stores.nexavpn import psk
+
     try:
-        envelope: str = psk.seal(psk.read_keys(files)[key_id], key_id, row, psk.decode_secret(text.encode()))
+        return psk.seal(psk.read_keys(files)[key_id], key_id, row, psk.decode_secret(text.encode()))
     except ValueError as error:
         raise UserError(f"the preshared key on standard input {error}") from None
-    return envelope
 
 
 def check_psk(files: Mapping[str, Path], row: UUID, envelope: str) -> str:
     """The id of the key that opens the envelope of a row of NexaVPN. UserError if none does."""
-    psk = _psk()
+    from wgsyncd.stores.nexavpn import psk
+
     try:
         psk.open_envelope(envelope, row, psk.read_keys(files))
-        key_id: str = psk.key_id_of(envelope)
+        return psk.key_id_of(envelope)
     except psk.PskSealed as error:
         raise UserError(f"the envelope on standard input does not open: {error}") from None
-    return key_id
-
-
-def _psk() -> Any:
-    """The module of envelopes. Its library is an extra of the installation."""
-    try:
-        from wgsyncd.stores.nexavpn import psk
-    except ImportError:
-        raise UserError(f"a library for preshared keys is not installed: {install_command('nexavpn')}") from None
-    return psk
 
 
 def spool_directory() -> Path:

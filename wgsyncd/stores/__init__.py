@@ -11,6 +11,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
+from wgsyncd import without
 from wgsyncd.config.resources import install_command
 from wgsyncd.errors import UserError
 
@@ -30,7 +31,8 @@ def settings_type(control_plane: str) -> "type[StoreSettings]":
 def open_store(settings: "Settings") -> "Backend":
     """The store of the configured control plane. It connects when it is first asked."""
     try:
-        module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
+        with without("cryptography"):  # 8 MiB. PyMySQL logs in with it only where login.py refuses to
+            module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
     except ImportError:  # also where psycopg is installed and PostgreSQL's own library is not
         raise UserError(
             f'control_plane = "{settings.control_plane}" needs libraries that are not installed: '

@@ -3,10 +3,13 @@
 An envelope is ``v1:KEYID:BASE64``. The base64 holds a nonce (12 bytes), the encrypted preshared key (32 bytes) and the
 tag of AES-256-GCM (16 bytes, NIST SP 800-38D). The id of the row is authenticated with them, so an envelope that is
 copied to another row does not open.
+
+Only a node with such keys needs the library cryptography: it takes 7 MiB.
 """
 
 import base64
 import binascii
+import importlib.util
 import os
 import re
 import stat
@@ -14,12 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from wgsyncd.config import secret_file
+from wgsyncd.config.resources import install_command
 from wgsyncd.core.model import KEY_BYTES
-from wgsyncd.errors import ConfigError, ConfigIssue
+from wgsyncd.errors import ConfigError, ConfigIssue, UserError
 
 VERSION = "v1"
 KEY_ID = re.compile(r"[a-z0-9-]{1,32}")
@@ -33,6 +34,8 @@ class PskSealed(ValueError):
 
 def seal(key: bytes, key_id: str, row: UUID, preshared_key: bytes) -> str:
     """The envelope of a preshared key (32 bytes) for the row ``row`` of wireguard_peers. ``key``: 32 bytes."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     if len(preshared_key) != KEY_BYTES:
         raise ValueError(f"a preshared key has {KEY_BYTES} bytes")
     nonce = os.urandom(_NONCE)
@@ -62,6 +65,9 @@ def open_envelope(envelope: str, row: UUID, keys: Mapping[str, bytes]) -> bytes:
         raise PskSealed("it is not base64") from None
     if len(raw) != _NONCE + KEY_BYTES + _TAG:
         raise PskSealed(f"it has {len(raw)} bytes, not {_NONCE + KEY_BYTES + _TAG}")
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
     try:
         return AESGCM(key).decrypt(raw[:_NONCE], raw[_NONCE:], _CONTEXT + row.bytes)
     except InvalidTag:
@@ -71,8 +77,11 @@ def open_envelope(envelope: str, row: UUID, keys: Mapping[str, bytes]) -> bytes:
 def read_keys(files: Mapping[str, Path]) -> dict[str, bytes]:
     """The keys (32 bytes each) of files, by key id. ConfigError names every file that is no key, and never its text.
 
+    UserError: there are keys, but no library that could use them.
     systemd's credential ``psk-KEYID`` stands for a file that this process may not read or that does not exist.
     """
+    if files and importlib.util.find_spec("cryptography") is None:
+        raise UserError(f"the library for preshared keys is not installed: {install_command('nexavpn')}")
     keys: dict[str, bytes] = {}
     faults: list[ConfigIssue] = []
     for key_id, path in files.items():
