@@ -11,6 +11,7 @@ import pytest
 from tests.node import Node, local
 from tests.samples import NOW, address, key, peer, psk, text
 from wgsyncd.core.audit import AuditAction
+from wgsyncd.core.model import NO_PRESHARED_KEY
 from wgsyncd.engine.rest import EVERY
 
 pytestmark = pytest.mark.usefixtures("no_other_plane")  # With another data plane, every cycle plans.
@@ -58,6 +59,11 @@ def _one_for_another(node: Node) -> None:
     node.wg.add_behind("wg0", peer(88))
 
 
+def _exchanged(node: Node) -> None:
+    node.wg.add_behind("wg0", peer(5, address(6)))
+    node.wg.add_behind("wg0", peer(6, address(5)))
+
+
 def _new_interface(node: Node) -> None:
     node.wg.delete("wg0")
     node.wg.add_interface("wg0")
@@ -65,11 +71,18 @@ def _new_interface(node: Node) -> None:
 
 HANDS: dict[str, Callable[[Node], object]] = {
     "preshared key": lambda node: node.wg.add_behind("wg0", peer(5)._replace(preshared_key=psk(77))),
+    "no preshared key": lambda node: node.wg.add_behind("wg0", peer(5)._replace(preshared_key=NO_PRESHARED_KEY)),
     "keepalive": lambda node: node.wg.add_behind("wg0", peer(5)._replace(persistent_keepalive=25)),
     "another address": lambda node: node.wg.add_behind("wg0", peer(5, "10.200.0.99")),
     "one more address": lambda node: node.wg.add_behind("wg0", peer(5, address(5), "10.200.0.99")),
     "IPv6 as well": lambda node: node.wg.add_behind("wg0", peer(5, address(5), "fd99::5")),
     "no address": lambda node: node.wg.add_behind("wg0", peer(5)._replace(allowed_ips=())),
+    "another prefix": lambda node: node.wg.add_behind("wg0", peer(5, "10.200.0.4/30")),
+    "the whole internet": lambda node: node.wg.add_behind("wg0", peer(5, "0.0.0.0/0")),
+    "a stranger with its address": lambda node: node.wg.add_behind("wg0", peer(88, address(5))),
+    "another peer has its address": lambda node: node.wg.add_behind("wg0", peer(6, address(6), address(5))),
+    "peers exchanged their addresses": _exchanged,
+    "it is on another interface as well": lambda node: node.wg.add_behind("wg1", peer(5)),
     "a stranger": lambda node: node.wg.add_behind("wg0", peer(88)),
     "a peer is gone": lambda node: node.wg.remove_behind("wg0", key(5)),
     "one for another": _one_for_another,

@@ -1,6 +1,5 @@
 """Changed rows that the digest finds are reconciled alone, if they concern nobody else."""
 
-
 import pytest
 
 from tests.node import Node
