@@ -66,13 +66,18 @@ def note(last: LastDumps | None, actual: Mapping[str, InterfaceState], now: floa
 def _kept(last: _Peers | None, state: InterfaceState, stays: bool) -> _Peers:
     peers = state.peers.values()
     configs = [peer.config for peer in peers]
-    counters = array("Q", (min(count, _MOST) for peer in peers for count in (peer.rx, peer.tx)))
-    handshakes = array("Q", (min(peer.latest_handshake, _MOST) for peer in peers))
+    counters = _packed([count for _, rx, tx, _, _ in peers for count in (rx, tx)])
+    handshakes = _packed([peer.latest_handshake for peer in peers])
     if last is None or last.epoch != state.epoch:
         earlier: Sequence[int] = array("Q", [_UNKNOWN]) * (2 * len(configs))
     else:
         earlier = _reordered(last, last.earlier if stays else last.counters, configs)
     return _Peers(state.epoch, configs, counters, handshakes, earlier)
+
+
+def _packed(numbers: Sequence[int]) -> Sequence[int]:
+    """These numbers, at most :data:`_MOST`. An interface that lies tells larger ones."""
+    return array("Q", numbers if max(numbers, default=0) <= _MOST else [min(number, _MOST) for number in numbers])
 
 
 def _reordered(last: _Peers, counters: Sequence[int], configs: Sequence[PeerConfig]) -> Sequence[int]:
