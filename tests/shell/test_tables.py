@@ -16,7 +16,7 @@ from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, output, wiring
 from wgsyncd.cli.output import Line
-from wgsyncd.cli.table import Column, fit, short_bytes, spark
+from wgsyncd.cli.table import Column, fit, short_bytes, spark, with_bars
 from wgsyncd.core.words import short_age
 
 LONG = "0001-DEV-" + "x" * 50
@@ -121,6 +121,13 @@ def test_ages_and_bars() -> None:
     assert [short_age(one) for one in ages] == ["never", "0 s", "59 s", "1 min", "59 min", "1 h", "400 d"]
     assert spark([0, 1, 50, 100]) == " ▁▄█"
     assert (spark([]), spark([0, 0])) == ("", "")
+
+
+def test_a_bar_ends_in_an_eighth_of_a_cell() -> None:
+    head, foot = [("day", "head")], [("total", "head")]
+    lines = with_bars([head, *[[("1", "")]] * 4, foot], [(80, 80), (5, 85), (11, 0), (0, 0)], 17)
+    bars = [(str(line[-2][0]), str(line[-1][0])) for line in lines[1:-1]]
+    assert bars == [("█████", "█████"), ("█", "████▋"), ("▊", ""), ("", "")]
 
 
 def test_a_long_line_goes_on_below_its_last_column() -> None:

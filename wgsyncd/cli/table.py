@@ -64,12 +64,13 @@ def with_bars(lines: Sequence[list[Line]], amounts: Sequence[tuple[int, int]], w
     room = width - max(cell_len("".join(text for text, _ in line)) for line in lines) - GAP
     if room < LEAST_BAR:
         return list(lines)
-    block = "█" if can_draw("█") else "#"
+    eighths = "▏▎▍▌▋▊▉█" if can_draw("▏█") else "#" * 8
     most = max(map(sum, amounts), default=0) or 1
     done: list[Parts] = [lines[0]]
     for line, (rx, tx) in zip(lines[1:-1], amounts, strict=True):
-        whole, part = (-(-amount * room // most) for amount in (rx + tx, rx))  # rounded up: a single byte is seen
-        done.append([*line, (" " * GAP, ""), (block * part, "rx"), (block * (whole - part), "tx")])
+        whole, rest = divmod(-(-(rx + tx) * room * 8 // most), 8)  # rounded up: a single byte is seen
+        bar, part = eighths[-1] * whole + eighths[rest - 1 : rest], -(-rx * room // most)
+        done.append([*line, (" " * GAP, ""), (bar[:part], "rx"), (bar[part:], "tx")])
     return [*done, lines[-1]]
 
 

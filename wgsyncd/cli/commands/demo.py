@@ -1,4 +1,4 @@
-"""Show wgsyncd at work on a database, interfaces and customers of its own.
+"""Show wgsyncd at work with a private database, private interfaces and made-up customers.
 
 exit status: 0 every scenario holds, 1 one does not, 2 not started, or bad usage, 130 interrupted
 """

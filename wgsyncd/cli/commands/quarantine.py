@@ -1,4 +1,8 @@
-"""Show deltas in quarantine: no link can carry so much traffic. Release or drop them.
+"""Show traffic that was set aside because no link can carry so much. Release or drop it.
+
+Bytes that no link can carry in that time are not booked. They wait here, with their device and their times. If the
+traffic was real, `wgsyncd quarantine release 7` adds it to the figures of the device. If not,
+`wgsyncd quarantine drop 7` forgets it. The device stays connected, and its further traffic is counted as always.
 
 exit status: 0 done, 1 failed, 2 bad configuration or usage
 """

@@ -1,4 +1,7 @@
-"""Run the daemon.
+"""Run the daemon in the foreground.
+
+systemd starts it so: `systemctl start wgsyncd`. In a terminal, Ctrl-C ends it after a last accounting. SIGHUP reloads
+the configuration. Only one daemon can run for a node. It needs CAP_NET_ADMIN, and its log goes to stderr.
 
 exit status: 0 stopped, 1 refused to start, 2 bad configuration, 3 another machine runs the node now, 70 a bug
 """

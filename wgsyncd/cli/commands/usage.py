@@ -246,7 +246,7 @@ def _notes(span: ReportRange, reach: Coverage) -> list[str]:
         at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
         if start <= at < end:
             where = "that hour" if span.by == "hour" else f"{local.date().replace(day=1)}"
-            notes.append(f"{node} accounts since {_minute(begun, zone)}: what the columns had before is in {where}")
+            notes.append(f"{where} holds the totals from before {_minute(begun, zone)}, when {node} began to account")
     return notes
 
 
@@ -273,7 +273,8 @@ def _print_table(report: UsageReport | UsageRankingReport, *, whole: bool) -> No
     table: list[Parts] = list(laid_out)
     if output.is_terminal():
         table = with_bars(laid_out, [(one.rx_bytes, one.tx_bytes) for _, one in rows], output.width())
-    notes = [(note, "") for note in ("; ".join(report.legend), *report.notes)]
+    received, sent = report.legend
+    notes: list[Parts] = [[(received, "rx"), ("; ", ""), (sent, "tx")], *((note, "") for note in report.notes)]
     if isinstance(report, UsageReport) and report.bandwidth is not None:
         notes += [(f"bandwidth: {line}", "") for line in bandwidth_lines(report.bandwidth)]
     output.print_lines([(report.title, "head"), *table, *notes])

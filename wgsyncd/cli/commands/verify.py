@@ -1,5 +1,9 @@
 """Compare kernel, baselines, buckets, days and columns. Change nothing.
 
+Each traffic figure is kept in several places. This command compares them and names each device whose figures differ,
+with both numbers. The daemon may run: what it is just counting is compared again before it is shown.
+What to do about a difference: `man wgsyncd-runbook`, WgsyncdVerifyFindings.
+
 exit status: 0 all adds up, 1 something does not, or an error, 2 bad configuration or usage
 """
 
