@@ -5,16 +5,20 @@ initiation counts as soon as the server can read it. The preshared key goes into
 another preshared key knocks and is answered, and no handshake comes of it. The first accepted packet of a session ends
 the handshake. The server sends a keepalive if it received data and has nothing to send.
 
-The kernel counts no packet with a source address that is not the peer's (receive.c). wireguard-go counts it.
+The kernel counts no packet with a source address that is not the peer's (wg_packet_consume_data_done in receive.c).
+Such a packet still makes the server send keepalives. wireguard-go counts it. A few small packets that were answered can
+have the same sums as keepalives of both sides. Then the counters cannot tell which it was.
 """
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 from wgsyncd.core.model import PeerState
 
 INITIATION, RESPONSE, KEEPALIVE = 148, 92, 32  # bytes
 SESSION = 180.0  # seconds: a session without a newer handshake is dead (REJECT_AFTER_TIME, WireGuard paper)
-_FEW = 16 << 10  # bytes: a device to which the server sent more has surely worked
+_FEW = 16 << 10  # bytes: a device to which the server sent more has very probably worked
+_MANY = 1 << 18  # bytes: keepalives and handshakes alone need 19 hours for so much
 _FEW_RECENT = 2 * RESPONSE + 3 * KEEPALIVE  # bytes: what the server sends by itself between two polls
 _SHARE = 4  # an answer to real traffic is at least one part in so many
 
@@ -28,6 +32,7 @@ class Connection(StrEnum):
     KNOCKS_AGAIN = "knocks_again"  # it was connected before, and now it knocks as in NOT_ACCEPTED
     NO_DATA_ACCEPTED = "no_data_accepted"  # connected, but the server drops all its packets
     UNANSWERED = "unanswered"  # connected, and its packets get no answers
+    UNCLEAR = "unclear"  # connected, and its counters fit NO_DATA_ACCEPTED as well as a device that sends little
     CONNECTED = "connected"
 
 
@@ -38,10 +43,15 @@ def diagnose(found: PeerState, recent: tuple[int, int], now: float) -> Connectio
         return Connection.NOT_ACCEPTED if found.rx else Connection.NOTHING_ARRIVES
     if now - shaken > SESSION:
         return Connection.KNOCKS_AGAIN if _only_handshakes(*recent) else Connection.OFFLINE
-    if found.tx <= _FEW and _no_data(found.rx, found.tx):
+    if _unanswered(found.rx, found.tx, _FEW) or _unanswered(*recent, _FEW_RECENT):
+        return Connection.UNANSWERED
+    if not found.tx % RESPONSE or found.tx > _MANY or not _is_silent(*recent):
+        return Connection.CONNECTED
+    readings = [one for one in _readings(found.rx, found.tx) if _is_without_data(*one)]
+    # A device sends a keepalive after each handshake if no packet waits (wg_packet_send_keepalive in send.c).
+    if found.tx <= _FEW and any(theirs <= max(count, 2) and count <= 2 * ours for count, theirs, ours in readings):
         return Connection.NO_DATA_ACCEPTED
-    unanswered = _unanswered(found.rx, found.tx, _FEW) or _unanswered(*recent, _FEW_RECENT)
-    return Connection.UNANSWERED if unanswered else Connection.CONNECTED
+    return Connection.UNCLEAR if readings else Connection.CONNECTED
 
 
 def _only_handshakes(received: int, sent: int) -> bool:
@@ -50,17 +60,27 @@ def _only_handshakes(received: int, sent: int) -> bool:
     return count > 0 and rest == 0 and sent == RESPONSE * count
 
 
-def _no_data(received: int, sent: int) -> bool:
-    """Whether only handshakes and a few keepalives were counted, and yet the server sent keepalives, as after data.
+def _readings(received: int, sent: int) -> Iterator[tuple[int, int, int]]:
+    """How these bytes can be handshakes that the device began, its keepalives and the server's, and nothing else."""
+    for handshakes in range(min(received // INITIATION, sent // RESPONSE) + 1):
+        theirs, rest = divmod(received - INITIATION * handshakes, KEEPALIVE)
+        ours, more = divmod(sent - RESPONSE * handshakes, KEEPALIVE)
+        if not rest and not more:
+            yield handshakes, theirs, ours
 
-    A device sends a keepalive after each handshake if no packet waits (wg_packet_send_keepalive in send.c).
+
+def _is_without_data(handshakes: int, theirs: int, ours: int) -> bool:
+    """Whether so many keepalives are possible in these sessions, with at least one of the server, as after data.
+
+    A device sends one in 20 s or later, until it begins a new session after 120 s. The server sends one in 10 s at
+    most, until a session ends after 180 s.
     """
-    for handshakes in range(1, min(received // INITIATION, sent // RESPONSE) + 1):
-        keepalives, rest = divmod(received - INITIATION * handshakes, KEEPALIVE)
-        more = sent - RESPONSE * handshakes
-        if rest == 0 and keepalives <= max(handshakes, 2) and more > 0 and more % KEEPALIVE == 0:
-            return True
-    return False
+    return handshakes > 0 and theirs <= 6 * handshakes + 3 and 0 < ours <= 18 * handshakes + 3
+
+
+def _is_silent(received: int, sent: int) -> bool:
+    """Whether no data may have come between two polls: four small packets do not have the sum of so few keepalives."""
+    return any(count <= 4 and max(theirs, ours) <= count + 3 for count, theirs, ours in _readings(received, sent))
 
 
 def _unanswered(received: int, sent: int, most: int) -> bool:
