@@ -57,6 +57,13 @@ ODD: dict[str, Sequence[str]] = {
     "versions of rows": (D + "ADD SYSTEM VERSIONING",),
     "parts": (D + "DROP KEY device_id, DROP KEY wg_ip, DROP KEY public_key PARTITION BY RANGE (id) (PARTITION a VALUES"
               " LESS THAN (6), PARTITION z VALUES LESS THAN MAXVALUE)",),
+    "collations of new servers": (D + "CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_ai_ci",
+                                  C + "CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_nopad_as_cs"),
+    "Turkish letters": (D + "CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_turkish_ai_ci",),
+    "words as SET": (D + "MODIFY status SET('issued', 'active', 'paused', 'revoked', 'expired', 'deleted') NOT NULL",),
+    "a year as a flag, JSON, UUID": (D + "MODIFY is_parent YEAR DEFAULT 0, MODIFY preshared_key JSON, ADD u UUID DEFAULT UUID()",),
+    "padded texts and numbers": (D + "MODIFY device_id CHAR(64), MODIFY contract_id CHAR(32), MODIFY id INT(8) UNSIGNED"
+                                 " ZEROFILL NOT NULL AUTO_INCREMENT", C + "MODIFY contract_id CHAR(32)"),
     "compressed texts": (D + "MODIFY preshared_key TEXT COMPRESSED",),
     "more columns": (D + "ADD note TEXT NOT NULL FIRST, ADD other INT NOT NULL", C + "ADD note TEXT FIRST"),
 }  # fmt: skip

@@ -177,7 +177,7 @@ def test_all_faults_are_told_at_once() -> None:
     ("text_", "where", "why"),
     [
         ("", "interfaces", "is missing"),
-        ("interfaces = 5", "interfaces", "is missing"),
+        ("interfaces = 5", "interfaces", "is not a table"),
         ("[interfaces]\nwg0 = 5", "interfaces.wg0", "is not a table"),
         ("[interfaces.wg0]\n", "interfaces.wg0.networks", "is missing or empty"),
         ("[interfaces.wg0]\nnetworks = []", "interfaces.wg0.networks", "is missing or empty"),

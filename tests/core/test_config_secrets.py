@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.configuring import LEAST, faults
+from wgsyncd.config import secret_file
 from wgsyncd.config.load import check_files, parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.config.secret_file import CREDENTIAL
@@ -84,7 +85,7 @@ def test_systemds_copy_stands_in_for_a_file_that_only_root_may_read(
         with open(path, "rb") as file:
             return file.read()
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(secret_file, "read_plain", refuse)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
     database = Database(password_file=tmp_path / "secret")
     with pytest.raises(ConfigError, match="Permission denied"):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
+import socket
 from pathlib import Path
 
 import pytest
 
-from wgsyncd.config import load
+from wgsyncd.config import load, secret_file
+from wgsyncd.config.system_zone import system_zone
 from wgsyncd.errors import ConfigError
 
 GOOD = '[interfaces.wg0]\nnetworks = ["10.200.0.0/24"]\n'
@@ -28,6 +31,19 @@ CORPUS = {
     "more than a float holds": (f"{GOOD}[guard]\nalways_allowed = {'9' * 400}\n", "guard.always_allowed"),
     "no number": (f"{GOOD}[guard]\nmax_share = nan\n", "guard.max_share"),
     "an endless rate": (f'{GOOD}line_rate = "{"9" * 400}Gbit"\n', "interfaces.wg0.line_rate"),
+    "an address of the web": (f'{GOOD}[metrics]\nlisten = "http://127.0.0.1:9586"\n', "metrics.listen"),
+    "an array of tables": ('[[interfaces]]\nname = "wg0"\n', "is not a table: write [interfaces.wg0]"),
+    "a name that the kernel counts up": ('[interfaces."wg%d"]\nnetworks = ["10.200.0.0/24"]\n', "without %"),
+    "a name that turns the reading direction": ('[interfaces."w\u202eg"]\nnetworks = ["10.200.0.0/24"]\n', "printable"),
+    "a name with a character without width": ('[interfaces."wg\u200b0"]\nnetworks = ["10.200.0.0/24"]\n', "printable"),
+    "a network with a zone": ('[interfaces.wg0]\nnetworks = ["fe80::%1/64"]\n', "has a zone"),
+    "a byte order mark within": (f"{GOOD}\ufeff[node]\n", "line 3"),
+    "two of a key": (f"{GOOD}mtu = 1\nmtu = 2\n", "line 4"),
+    "an inline table that goes on": (f"interfaces = {{ wg1 = {{ networks = [] }} }}\n{GOOD}", "line 2"),
+    "a date for a number": (f"{GOOD}mtu = 2026-11-30\n", "interfaces.wg0.mtu"),
+    "a time for a text": (f"{GOOD}[node]\nname = 00:00:15\n", "node.name"),
+    "a list for a word": (f'control_plane = ["mikyun"]\n{GOOD}', "control_plane"),
+    "a folder for a zone": (f'{GOOD}[node]\nzone = "Asia"\n', "node.zone"),
     "a long name in another script": ('[interfaces."東京東京東京"]\nnetworks = ["10.200.0.0/24"]\n', "15 bytes"),
 }
 
@@ -43,6 +59,35 @@ def test_what_cannot_be_read_is_refused_with_its_place(name: str) -> None:
 def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert list(load.load(tmp_path / "a.toml").interfaces) == ["wg0"]
+
+
+def test_lines_of_windows_are_lines() -> None:
+    assert list(load.parse(GOOD.replace("\n", "\r\n")).interfaces) == ["wg0"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "loop", "without end", "very large"])
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path, kind: str) -> None:
+    """Nobody writes into the pipe, so a reader that opens it as a file waits for ever: a reload would end the daemon."""
+    file = tmp_path / "file"
+    if kind == "pipe":
+        os.mkfifo(file)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(file))
+    elif kind == "folder":
+        file.mkdir()
+    elif kind == "very large":
+        with file.open("wb") as large:
+            large.truncate(1 << 40)
+    else:
+        file.symlink_to("/dev/zero" if kind == "without end" else file)
+    with pytest.raises(ConfigError, match=r"\(file\): cannot be read: "):
+        load.load(file)
+    with pytest.raises(ConfigError, match="cannot be read: "):
+        secret_file.password("mikyun.database.password_file", file)
+    (tmp_path / "etc").mkdir()
+    file.rename(tmp_path / "etc/timezone")
+    assert str(system_zone(tmp_path / "etc")) == "UTC"
 
 
 def test_damaged_files_are_settings_or_faults() -> None:

@@ -99,7 +99,7 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
 def _is_host(host: str) -> bool:
     """Whether a name or an address can be looked up. The idna codec refuses empty and long labels."""
     try:
-        return bool(host.encode("idna"))
+        return "/" not in host and bool(host.encode("idna"))
     except UnicodeError:
         return False
 
@@ -114,8 +114,10 @@ def _is_address(text: str) -> bool:
 
 def _check_interface(check: _Checks, name: str, one: Interface) -> None:
     key = f"interfaces.{name}"
-    good = re.fullmatch(r"[^\s/:\0]+", name) and name not in (".", "..") and len(name.encode()) <= 15
-    check(bool(good), key, "is not an interface name (1 to 15 bytes)")
+    good = re.fullmatch(r"[^\s/:]+", name) and name not in (".", "..") and len(name.encode()) <= 15
+    # The kernel makes a number of %d, see dev_get_valid_name() in net/core/dev.c.
+    good = good and "%" not in name and name.isprintable()
+    check(bool(good), key, "is not an interface name (1 to 15 bytes, printable, without %)")
     check(bool(one.networks), f"{key}.networks", "is missing or empty: no row could be served")
     check(0 <= one.listen_port < 65536, f"{key}.listen_port", "is not a port")
     check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", "is not between 576 and 65535")

@@ -31,7 +31,7 @@ _APART = ("interfaces", "control_plane", "store", "bandwidth")  # fields that :f
 def load(path: Path) -> Settings:
     """The settings of a file. ConfigError if the file cannot be read or has faults."""
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Some editors write a byte order mark.
+        text = secret_file.read_plain(path).decode("utf-8-sig")  # Some editors write a byte order mark.
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
         raise ConfigError(str(path), [ConfigIssue("(file)", "", f"cannot be read: {why}")]) from None
@@ -143,6 +143,9 @@ def _store(raw: dict[str, Any], faults: list[ConfigIssue]) -> tuple[str, StoreSe
 
 
 def _interfaces(tables: object, faults: list[ConfigIssue]) -> dict[str, Interface]:
+    if tables and not isinstance(tables, dict):
+        faults.append(ConfigIssue("interfaces", show("interfaces", tables), "is not a table: write [interfaces.wg0]"))
+        return {}
     if not isinstance(tables, dict) or not tables:
         faults.append(ConfigIssue("interfaces", "", "is missing: name at least one, as [interfaces.wg0]"))
         return {}

@@ -1,14 +1,28 @@
-"""Reads files with secrets that only root may read: systemd gives the service a copy.
+"""Reads plain files. Of those with secrets that only root may read, systemd gives the service a copy.
 
 ``LoadCredential=`` of systemd.exec(5) copies a file of root's when the service starts. The copy has the file's name.
 """
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 from wgsyncd.errors import ConfigError, ConfigIssue
 
 CREDENTIAL = Path("db-password")
+_MOST = 16 << 20  # bytes of a file
+_KINDS = {stat.S_IFDIR: errno.EISDIR, stat.S_IFREG: errno.EFBIG}
+
+
+def read_plain(path: Path) -> bytes:
+    """The content of a plain file. OSError for anything else: a pipe would hold the reader, and a device has no end."""
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        found = os.fstat(file.fileno())
+        if stat.S_ISREG(found.st_mode) and found.st_size <= _MOST:
+            return file.read(_MOST)
+    number = _KINDS.get(stat.S_IFMT(found.st_mode))
+    raise OSError(number or errno.EINVAL, os.strerror(number) if number else "is not a plain file", str(path))
 
 
 def read(path: Path) -> bytes:
@@ -17,7 +31,7 @@ def read(path: Path) -> bytes:
     OSError of the file itself if there is no copy. A copy is as old as the service: a new secret needs a restart.
     """
     try:
-        return path.read_bytes()
+        return read_plain(path)
     except PermissionError:
         if copy := copy_of(path):
             return copy
@@ -39,7 +53,7 @@ def password(key: str, path: Path | None) -> str:
 def copy_of(path: Path) -> bytes:
     """The content of systemd's copy. b"" if there is none, or if there was no file when the service started."""
     try:
-        copy = (Path(os.environ["CREDENTIALS_DIRECTORY"]) / path.name).read_bytes()
+        copy = read_plain(Path(os.environ["CREDENTIALS_DIRECTORY"]) / path.name)
     except (KeyError, OSError):
         return b""
     return copy if copy.strip() else b""

@@ -4,6 +4,8 @@ import contextlib
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from wgsyncd.config.secret_file import read_plain
+
 
 def system_zone(etc: Path = Path("/etc")) -> ZoneInfo:
     """The zone that /etc/localtime links to. Where it is a copy, Debian's /etc/timezone has the name. Else UTC."""
@@ -11,7 +13,7 @@ def system_zone(etc: Path = Path("/etc")) -> ZoneInfo:
     with contextlib.suppress(OSError, RuntimeError):
         names.append(str((etc / "localtime").resolve(strict=True)).partition("zoneinfo/")[2])
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        names.append((etc / "timezone").read_text(encoding="ascii").strip())
+        names.append(read_plain(etc / "timezone").decode("ascii").strip())
     for name in names:
         with contextlib.suppress(ValueError, OSError, KeyError):  # an unknown name, or one that is no file's name
             return ZoneInfo(name)

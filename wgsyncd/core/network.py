@@ -61,8 +61,10 @@ def as_networks(found: Iterable[Network]) -> Networks:
 def parse_network(text: str) -> Network:
     """The network that a text such as ``10.200.0.0/24`` names. ``10.200.0.5`` names a single host.
 
-    Raises ValueError if the text is neither, or if the address has host bits set.
+    Raises ValueError if the text is neither, or if the address has host bits set or a zone.
     """
+    if "%" in text:
+        raise ValueError("has a zone")
     net = ipaddress.ip_network(text)
     return Network(net.network_address.packed, net.prefixlen)
 
