@@ -140,6 +140,7 @@ def test_a_null_that_the_application_has_allowed_stops_no_other_row(
 def test_two_active_rows_of_a_device(nexa: NexavpnTables) -> None:
     store = nexa.store()
     nexa.insert(5)
+    assert row(store).other_keys == ()
     second = nexa.peer_id(9)
     nexa.sql(
         "INSERT INTO wireguard_peers (id, device_id, gateway_id, public_key, assigned_ip) VALUES (%s, %s, %s, %s, %s)",

@@ -16,6 +16,7 @@ from wgsyncd.core.state import Condition
 from wgsyncd.engine import wording
 from wgsyncd.stores.nexavpn.eligibility import FLAGS, PeerRow, Requirements, device_rows, rules, unallocated
 from wgsyncd.stores.nexavpn.psk import PskSealed, open_envelope, seal
+from wgsyncd.stores.nexavpn.rows import Gateways, RowCache
 
 FRA, AMS = str(UUID(int=0xF)), str(UUID(int=0xA))
 SECRET = bytes(range(32))
@@ -230,3 +231,40 @@ def test_a_preshared_key_is_opened_only_for_a_row_that_gets_a_peer() -> None:
     for changes in ({"status": "blocked"}, {"holder": ""}, {"flags": flags("revoked")}):
         one(peer_row(5, envelope="v1:fra1:AAAA", **changes), policy=policy)
     assert opened == []
+
+
+class _Server:
+    """Answers every statement with the same rows, each as one text."""
+
+    def __init__(self) -> None:
+        self.rows: list[PeerRow] = []
+
+    def stream(self, *_: object) -> list[tuple[str]]:
+        return [("\x1f".join(row),) for row in self.rows]
+
+
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_a_second_row_of_a_known_device_is_decoded_with_the_first(comes_first: bool) -> None:
+    """The text of a row is not kept. So the rows are read again if the second one comes after the first."""
+    server, gateways = _Server(), Gateways(REQUIRED.gateways, {})
+    cache = RowCache("fra1", REQUIRED)
+    first = peer_row(5)
+    second = first._replace(peer=str(UUID(int=1009)), public_key=text(9), address=f"{address(9)}/32")
+    for rows in ([peer_row(4), first], [peer_row(4), *([second, first] if comes_first else [first, second])], [first]):
+        server.rows = rows
+        found, _ = cache.load(server, gateways)  # type: ignore[arg-type]
+        fresh, _ = RowCache("fra1", REQUIRED).load(server, gateways)  # type: ignore[arg-type]
+        assert found == fresh
+        assert found[-1].other_keys == ((key(9),) if second in rows else ())
+
+
+def test_a_row_that_did_not_change_is_not_decoded_again() -> None:
+    server, gateways = _Server(), Gateways(REQUIRED.gateways, {})
+    cache = RowCache("fra1", REQUIRED)
+    server.rows = [peer_row(5), peer_row(4)]
+    before, _ = cache.load(server, gateways)  # type: ignore[arg-type]
+    server.rows[0] = peer_row(5, status="off")
+    after, _ = cache.load(server, gateways)  # type: ignore[arg-type]
+    assert [one.id for one in after] == [UUID(int=4), UUID(int=5)]
+    assert after[0] is before[0]
+    assert after[1].status is Status.UNKNOWN

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from sys import intern
 from typing import NamedTuple
 from uuid import UUID
 
@@ -95,7 +96,8 @@ def device_rows(rows: Sequence[PeerRow], required: Requirements) -> Iterator[Dev
         row = _row(main, (), required)
         rest = [one for one in rows if one is not main]
         apart = [one for one in rest if one in living and one.gateway != main.gateway and row.fault is not None]
-        yield replace(row, other_keys=_keys(one for one in rest if one not in apart))
+        keys = _keys(one for one in rest if one not in apart)
+        yield replace(row, other_keys=keys) if keys else row
         living = apart
     for gateway in sorted({one.gateway for one in living}):
         first, *others = sorted(
@@ -126,7 +128,7 @@ def _row(one: PeerRow, others: tuple[PublicKey, ...], required: Requirements) ->
         public_key=read_key(one.public_key),
         preshared_key=preshared_key,
         status=status,
-        status_text=one.status if known else UNKNOWN,
+        status_text=intern(one.status) if known else UNKNOWN,
         inactive=inactive,
         first_handshake_known=True,  # no device waits for its first handshake
         fault=fault,
