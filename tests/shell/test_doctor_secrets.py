@@ -48,6 +48,28 @@ def test_secrets(tmp_path: Path, mode: int, who: Who, level: str, why: str) -> N
     assert (one.severity.value, why in one.message) == (level, True), one
 
 
+@pytest.mark.parametrize(("owner", "mode"), [((0, 0), 0o700), ((0, 1), 0o701), ((1, 0), 0o601)])
+def test_the_cure_lets_the_user_enter_the_directory(tmp_path: Path, owner: tuple[int, int], mode: int) -> None:
+    """For a directory of the user or of its group, the bits of all others count nothing."""
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        if "pytest" in str(folder):
+            folder.chmod(0o755)
+    file = tmp_path / "closed" / "password"
+    file.parent.mkdir()
+    file.write_text("x")
+    os.chown(file, 0, 1)
+    file.chmod(0o640)
+    os.chown(file.parent, *owner)
+    file.parent.chmod(mode)
+    read = ["setpriv", "--reuid=1", "--regid=1", "--clear-groups", "cat", str(file)]
+    assert subprocess.run(read, capture_output=True, check=False).returncode
+    found = files._secret("password", file, OTHER)
+    assert (found.severity, found.message) == (Severity.FAULT, f"{file}: the user daemon may not enter {file.parent}")
+    subprocess.run(["sh", "-c", found.fix], check=True)
+    assert subprocess.run(read, capture_output=True, check=True).stdout == b"x"
+    assert files._secret("password", file, OTHER).severity is Severity.OK
+
+
 def test_files_of_another_owner_in_the_state_directory(tmp_path: Path) -> None:
     """A start by hand or a restored backup leaves files of root. The cure gives them to the daemon."""
     os.chown(tmp_path, OTHER.uid, min(OTHER.gids))
@@ -76,12 +98,3 @@ def test_secrets_that_systemd_copies(tmp_path: Path, mode: int, copied: str, lev
     one = files._secret("password", file, OTHER, frozenset(copied.format(file).split()))
     assert (one.severity.value, why in one.message) == (level, True), one
     assert ("LoadCredential=password:" in one.fix) is (level == "fault")
-
-
-def test_a_directory_that_cannot_be_entered(tmp_path: Path) -> None:
-    tmp_path.chmod(0o700)
-    (tmp_path / "password").write_text("x")
-    (tmp_path / "password").chmod(0o640)
-    one = files._secret("password", tmp_path / "password", OTHER)
-    assert one.severity is Severity.FAULT
-    assert "the user daemon may not enter " in one.message

@@ -139,10 +139,12 @@ def test_hours_and_how_far_they_reach(run: Run) -> None:
     assert (found["since"], found["until"]) == ("2026-09-01T00:00+09:00", "2026-09-22T00:00+09:00")
 
 
-def test_what_was_there_before_the_books_is_said(run: Run) -> None:
+def test_what_was_there_before_the_books_is_said(run: Run, db: FakeDatabase) -> None:
     said = run("--since", "2026-07-01")[1].splitlines()
     assert said[-2] == "the first day with any bytes is 2026-08-01"
     assert said[-1] == "2026-08-01 holds the totals from before 2026-08-10 12:00, when r640 began to account"
+    db.begun["r640"] = datetime(2026, 7, 10, 12, tzinfo=TOKYO).timestamp()
+    assert run("--since", "2026-07-01")[1].splitlines()[-1] == said[-2], "a day without bytes holds nothing"
 
 
 def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:
@@ -275,8 +277,7 @@ def test_a_terminal_shows_bars(run: Run, config: Path, db: FakeDatabase) -> None
     assert "\x1b[35m█" in said
     assert said.splitlines()[3].endswith(("\x1b[36m▏\x1b[0m", "\x1b[35m▏\x1b[0m")), "a few bytes are seen"
     plain = on_a_terminal(lambda: run("--since", "2026-09-19"), NO_COLOR="1")
-    assert "\x1b[3" not in plain
-    assert "█" in plain
+    assert "\x1b[3" not in plain and "█" in plain
     assert "\x1b" not in on_a_terminal(lambda: run("--json"))
 
 
@@ -294,7 +295,6 @@ def test_long_work_is_seen_at_a_terminal_and_only_there(
 ) -> None:
     argv = ["usage", "--config", str(config), "--svg", str(tmp_path / "a.svg"), "--since", "2026-01-01"]
     said = on_a_terminal(lambda: main.main(argv), stream="stderr")
-    assert "reading months" in said
-    assert "drawing 264 bars" in said
+    assert "reading months" in said and "drawing 264 bars" in said
     assert main.main(argv) == 0
     assert capsys.readouterr().err == ""

@@ -261,7 +261,7 @@ def _changes(status: StatusReport) -> Element:
     if not status.changes:
         return tag("p", "None since the daemon's start.")
     rows = [
-        [cell("Time", time(one.at)), cell("Change", one.change), cell("Interface", one.interface),
+        [cell("Time", time(one.at)), cell("Change", one.change.replace("_", " ")), cell("Interface", one.interface),
          cell("Device", one.name or one.device), cell("Reason", one.text)]
         for one in status.changes
     ]  # fmt: skip

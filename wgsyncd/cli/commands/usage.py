@@ -244,8 +244,8 @@ def _notes(span: ReportRange, reach: Coverage) -> list[str]:
     for node, begun in sorted(reach.begun.items()):
         local = datetime.fromtimestamp(begun, zone)
         at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
-        if start <= at < end:
-            where = "that hour" if span.by == "hour" else f"{local.date().replace(day=1)}"
+        where = local.strftime("%Y-%m-%d %H:00" if span.by == "hour" else "%Y-%m-01")
+        if start <= at < end and (span.by == "hour" or where >= (reach.first_day or "")):
             notes.append(f"{where} holds the totals from before {_minute(begun, zone)}, when {node} began to account")
     return notes
 

@@ -41,11 +41,13 @@ class Who:
 
     def may(self, path: Path, right: int) -> bool:
         """Whether mode and owner of an existing file allow a right: 4 read, 2 write, 1 search."""
+        bits = path.stat().st_mode >> 3 * "ogu".index(self.whose_bits(path))
+        return self.uid == 0 or bool(bits & right)
+
+    def whose_bits(self, path: Path) -> str:
+        """Which part of the mode holds for this user, as chmod calls it: u, g or o. No other part is looked at."""
         found = path.stat()
-        if self.uid == 0:
-            return True
-        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid in self.gids else 0
-        return bool(stat.S_IMODE(found.st_mode) >> shift & right)
+        return "u" if found.st_uid == self.uid else "g" if found.st_gid in self.gids else "o"
 
 
 def check(
@@ -99,7 +101,8 @@ def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | No
             return warning(check, f"{file} can be read by its group ({stat.filemode(found.st_mode)})", mend)
         return ok(check, f"{file}, {stat.filemode(found.st_mode)}, and systemd gives the service a copy at its start")
     if who is not None and closed is not None:
-        opens = f"chmod o+x {closed}" if copied is None else mend  # a copy needs no open directory
+        bits = who.whose_bits(closed)
+        opens = f"chmod {bits}+x {closed}" if copied is None else mend  # a copy needs no open directory
         return fault(check, f"{file}: the user {who.name} may not enter {closed}", opens)
     if who is not None and not who.may(file, 4):
         return fault(check, f"{file} cannot be read by the user {who.name}", mend)
