@@ -24,7 +24,7 @@ from wgsyncd.ports import Store
 
 BATCH = 250  # devices per transaction. Short locks let the web application write, and 500 would hardly be faster.
 SETTLED = 5.0  # seconds: a node state that went back counts once it has stayed the same for so long
-FREE = 4  # times as many, where a transaction locks no row of the application: each transaction costs the server much
+FREE = 10  # times as many, where a transaction locks no row of the application: each transaction costs the server much
 
 _log = log.get("accounting")
 
