@@ -206,9 +206,17 @@ class NexavpnTables:
         return self.sql("SELECT * FROM audit_logs ORDER BY created_at, event_type")
 
     def days(self) -> dict[tuple[str, str], Counters]:
-        rows = self.sql("SELECT device, day::text AS at, sum(rx) AS rx, sum(tx) AS tx FROM wgsyncd.days GROUP BY 1, 2")
+        rows = self.sql(
+            "SELECT device, at::text, sum(rx) AS rx, sum(tx) AS tx FROM ("
+            "SELECT device, day AS at, rx, tx FROM wgsyncd.days UNION ALL "
+            "SELECT device, open_day, open_rx, open_tx FROM wgsyncd.totals WHERE open_bucket > 0) pieces GROUP BY 1, 2"
+        )
         return {(device_name(row["device"]), row["at"]): Counters(int(row["rx"]), int(row["tx"])) for row in rows}
 
     def buckets(self) -> dict[tuple[str, int], Counters]:
-        rows = self.sql("SELECT device, start AS at, sum(rx) AS rx, sum(tx) AS tx FROM wgsyncd.buckets GROUP BY 1, 2")
+        rows = self.sql(
+            "SELECT device, at, sum(rx) AS rx, sum(tx) AS tx FROM ("
+            "SELECT device, start AS at, rx, tx FROM wgsyncd.buckets UNION ALL "
+            "SELECT device, open_bucket, open_rx, open_tx FROM wgsyncd.totals WHERE open_bucket > 0) pieces GROUP BY 1, 2"
+        )
         return {(device_name(row["device"]), row["at"]): Counters(int(row["rx"]), int(row["tx"])) for row in rows}

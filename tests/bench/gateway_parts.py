@@ -28,9 +28,8 @@ _REST = 3.0  # seconds between two repairs: then the daemon has its credit of ti
 # What a poll in which all devices moved changes, as bare statements. They send no values.
 _BARE = (
     "UPDATE wgsyncd.peers SET rx = rx + 1000, tx = tx + 2000, handshake = handshake + 1, sampled_at = sampled_at + 1",
-    "UPDATE wgsyncd.totals SET rx = rx + 1000, tx = tx + 2000, seen = seen + 1",
-    "UPDATE wgsyncd.buckets SET rx = rx + 1000, tx = tx + 2000 WHERE start = (SELECT max(start) FROM wgsyncd.buckets)",
-    "UPDATE wgsyncd.days SET rx = rx + 1000, tx = tx + 2000 WHERE day = (SELECT max(day) FROM wgsyncd.days)",
+    "UPDATE wgsyncd.totals SET rx = rx + 1000, tx = tx + 2000, open_rx = open_rx + 1000, open_tx = open_tx + 2000,"
+    " seen = seen + 1",
     "UPDATE devices SET last_seen_at = last_seen_at + interval '1 millisecond'",
 )
 _AT_ONCE = 1000  # devices of one statement with values
@@ -38,12 +37,8 @@ _FROM = " FROM (VALUES {rows}) v (public_key, device, rx, tx, at) WHERE "
 _LITERALS = (
     f"UPDATE wgsyncd.peers t SET rx = v.rx, tx = v.tx, handshake = v.at, sampled_at = v.at{_FROM}"
     "t.node = 'bench' AND t.public_key = v.public_key AND t.interface = 'wg0'",
-    f"UPDATE wgsyncd.totals t SET rx = t.rx + v.rx, tx = t.tx + v.tx, seen = t.seen + v.at{_FROM}"
-    "t.node = 'bench' AND t.device = v.device",
-    f"UPDATE wgsyncd.buckets t SET rx = t.rx + v.rx, tx = t.tx + v.tx{_FROM}"
-    "t.node = 'bench' AND t.device = v.device AND t.start = (SELECT max(start) FROM wgsyncd.buckets)",
-    f"UPDATE wgsyncd.days t SET rx = t.rx + v.rx, tx = t.tx + v.tx{_FROM}"
-    "t.node = 'bench' AND t.device = v.device AND t.day = (SELECT max(day) FROM wgsyncd.days)",
+    "UPDATE wgsyncd.totals t SET rx = t.rx + v.rx, tx = t.tx + v.tx, open_rx = t.open_rx + v.rx,"
+    f" open_tx = t.open_tx + v.tx, seen = t.seen + v.at{_FROM}t.node = 'bench' AND t.device = v.device",
     f"UPDATE devices t SET last_seen_at = t.last_seen_at + v.at * interval '1 millisecond'{_FROM}t.id = v.device",
 )
 

@@ -94,8 +94,12 @@ class NexavpnBooks(Books):
                coalesce(a.rx, 0), coalesce(a.tx, 0)
         FROM devices d
         LEFT JOIN wgsyncd.usage u ON u.device = d.id
-        LEFT JOIN (SELECT device, sum(rx) rx, sum(tx) tx FROM wgsyncd.buckets GROUP BY device) b ON b.device = d.id
-        LEFT JOIN (SELECT device, sum(rx) rx, sum(tx) tx FROM wgsyncd.days GROUP BY device) a ON a.device = d.id
+        LEFT JOIN (SELECT device, sum(rx) rx, sum(tx) tx FROM (
+            SELECT device, rx, tx FROM wgsyncd.buckets UNION ALL SELECT device, open_rx, open_tx FROM wgsyncd.totals) h
+            GROUP BY device) b ON b.device = d.id
+        LEFT JOIN (SELECT device, sum(rx) rx, sum(tx) tx FROM (
+            SELECT device, rx, tx FROM wgsyncd.days UNION ALL SELECT device, open_rx, open_tx FROM wgsyncd.totals) h
+            GROUP BY device) a ON a.device = d.id
     """
 
     def figures(self, web: Web, _: float) -> dict[str, Figures]:

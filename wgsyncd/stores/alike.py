@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from wgsyncd.core.inspect.answers import HOURS
 from wgsyncd.core.inspect.verify import Day
@@ -12,6 +12,14 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.holding import AnyConnection
 from wgsyncd.stores.own_values import quarantine_entry
+
+
+class History(NamedTuple):
+    """A table of bytes by device and time, with the column of its time and the one of an open piece's time."""
+
+    table: str
+    time: str
+    open_time: str
 
 
 def ask_aside(connection: AnyConnection, sql: str, values: Sequence[object] = ()) -> Sequence[tuple[Any, ...]]:

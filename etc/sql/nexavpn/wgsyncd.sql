@@ -12,7 +12,7 @@
 --   conditions   node, type, subject, name, reason, since
 --   buckets      node, device, start, rx, tx
 --   days         node, device, day, rx, tx
---   totals       node, device, rx, tx, seen, connected
+--   totals       node, device, rx, tx, seen, connected, open_bucket, open_day, open_rx, open_tx
 --   quarantine   id, node, interface, row_id, device, rx, tx, since, until
 --   removals     id, node, uptime, removed, demanded, peers, access
 --   unwritten    id, node, event_type, entity_type, entity_id, status, message, metadata, happened_at
@@ -150,7 +150,10 @@ CREATE TABLE IF NOT EXISTS wgsyncd.conditions (
 );
 
 -- Buckets hold the bytes of each device by the bucket's first second, days by the day. Old ones are deleted. Totals hold
--- all bytes. Each node has rows of its own, because each node posts what its own kernel counted.
+-- all bytes, and beside them the open piece: the newest bytes, until their bucket or day ends. Then they are moved to
+-- buckets and days. So the bytes of a device at a time are the sum of its buckets (or days) and its open piece. Each node
+-- has rows of its own, because each node posts what its own kernel counted. The updated columns of totals have no index
+-- and the pages have room, so that the server updates a row within its page (HOT).
 CREATE TABLE IF NOT EXISTS wgsyncd.buckets (
     node   text   NOT NULL,
     device uuid   NOT NULL, -- devices.id
@@ -179,7 +182,13 @@ CREATE TABLE IF NOT EXISTS wgsyncd.totals (
     seen      double precision NOT NULL DEFAULT 0, -- the latest handshake, 0 = never
     connected double precision NOT NULL DEFAULT 0, -- the first handshake after REJECT_AFTER_TIME without one, 0 = never
     PRIMARY KEY (node, device)
-) WITH (fillfactor = 70);
+);
+ALTER TABLE wgsyncd.totals
+    ADD COLUMN IF NOT EXISTS open_bucket bigint NOT NULL DEFAULT 0, -- first second of the open piece's bucket, 0 = none
+    ADD COLUMN IF NOT EXISTS open_day    date   NOT NULL DEFAULT '1970-01-01', -- day of the open piece
+    ADD COLUMN IF NOT EXISTS open_rx     bigint NOT NULL DEFAULT 0, -- rx and tx have these bytes, too
+    ADD COLUMN IF NOT EXISTS open_tx     bigint NOT NULL DEFAULT 0,
+    SET (fillfactor = 50);
 
 -- Deltas that cannot be true are kept here and not posted.
 CREATE TABLE IF NOT EXISTS wgsyncd.quarantine (

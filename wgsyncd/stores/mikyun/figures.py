@@ -6,10 +6,10 @@ from typing import Any
 from wgsyncd.core.inspect.verify import Check, DaySums, DeviceTotals, StoredFigure, VerifyRanges
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.alike import range_of
+from wgsyncd.stores.alike import History, range_of
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.own_rows import OwnRows
-from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History
+from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.usage_columns import BIGINT_MAX
 

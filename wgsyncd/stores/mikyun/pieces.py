@@ -11,21 +11,13 @@ of a posting. Three rules keep every byte in one place:
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from wgsyncd.core.records import PeerId
+from wgsyncd.stores.alike import History
 from wgsyncd.stores.mikyun.connection import Connection, Values
 
 AT_ONCE = 1000  # pieces that one transaction moves
 ADD = "ON DUPLICATE KEY UPDATE rx = rx + VALUES(rx), tx = tx + VALUES(tx)"
-
-
-class History(NamedTuple):
-    """A table of bytes by device and time, with the column of its time and the one of an open piece's time."""
-
-    table: str
-    time: str
-    open_time: str
 
 
 BUCKETS = History("wgsyncd_buckets", "start", "open_bucket")

@@ -8,11 +8,11 @@ from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
-from wgsyncd.stores.alike import ask_aside
+from wgsyncd.stores.alike import History, ask_aside
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.eligibility import rules
-from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, History, everything
+from wgsyncd.stores.mikyun.pieces import BUCKETS, DAYS, everything
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.row_text import DEVICE_NAME
 from wgsyncd.stores.mikyun.settings import mikyun

@@ -1,12 +1,15 @@
 """Writes the node state and the usage of devices: one transaction for each write batch.
 
-Values go by COPY into temporary tables, and from there set by set. A transaction touches no row of the application's
-tables, so it waits for nobody but another writer of the same node.
+Values go by COPY into temporary tables, and from there set by set. Bytes of the present bucket and day go to the open
+piece of their device (:mod:`wgsyncd.stores.nexavpn.pieces`), all others to buckets and days. A transaction touches no
+row of the application's tables, so it waits for nobody but another writer of the same node.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
+from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.records import PeerRecord
@@ -17,11 +20,19 @@ from wgsyncd.stores.alike import save_removals
 from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.holding import POSTGRES, REMOVALS
+from wgsyncd.stores.nexavpn.pieces import (
+    BUCKETS,
+    DAYS,
+    MOST,
+    NO_PIECE,
+    OpenPieces,
+    added,
+    connected,
+    open_piece,
+)  # fmt: skip
 from wgsyncd.stores.nexavpn.trail import AuditTrail
 from wgsyncd.stores.own_values import condition_texts
 
-MOST = 2**63 - 1  # the largest bigint
-RECONNECTED = 180  # seconds: after so long without a handshake, the next one begins a connection (REJECT_AFTER_TIME)
 STAGES = """
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_records (
     interface text, public_key bytea, row_id uuid, device text, owner text, address text, config bytea, state text,
@@ -29,7 +40,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_records (
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_moved (
     interface text, public_key bytea, state text, epoch text, rx bigint, tx bigint, handshake bigint,
-    sampled_at double precision
+    sampled_at double precision, device uuid, more_rx bigint, more_tx bigint, seen double precision
 ) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS stage_pieces (
     counted boolean, device uuid, start bigint, day date, rx bigint, tx bigint, seen double precision
@@ -52,21 +63,27 @@ ON CONFLICT (node, interface, public_key) DO UPDATE SET {", ".join(f"{one} = exc
 """  # noqa: S608
 # One device may have pieces of several peers. ON CONFLICT changes a row only once, so they are summed before.
 _ADD = """
-INSERT INTO wgsyncd.{table} AS t (node, device{key}, rx, tx{more})
+INSERT INTO {table} AS t (node, device{key}, rx, tx{more})
 SELECT %s, device{key}, least(sum(rx), {most}), least(sum(tx), {most}){seen} FROM pg_temp.stage_pieces
 WHERE {which} GROUP BY device{key} ORDER BY device{key}
-ON CONFLICT (node, device{key}) DO UPDATE SET rx = least(t.rx::numeric + excluded.rx, {most}),
-                                              tx = least(t.tx::numeric + excluded.tx, {most}){then}
+ON CONFLICT (node, device{key}) DO UPDATE SET {rx}, {tx}{then}
 """
-_THEN = f""",
-    connected = CASE WHEN excluded.seen > t.seen + {RECONNECTED} THEN excluded.seen ELSE t.connected END,
-    seen = greatest(t.seen, excluded.seen)"""
+_ADDED = {"most": MOST, "rx": added("t", "rx", "excluded.rx"), "tx": added("t", "tx", "excluded.tx")}
 _SUMS = [
-    _ADD.format(table="totals", key="", which="counted", most=MOST, more=", seen, connected",
-                seen=", coalesce(max(seen), 0), coalesce(max(seen), 0)", then=_THEN),
-    *(_ADD.format(table=table, key=f", {key}", which=f"{key} IS NOT NULL", most=MOST, more="", seen="", then="")
-      for table, key in (("buckets", "start"), ("days", "day"))),
+    _ADD.format(table="wgsyncd.totals", key="", which="counted", more=", seen, connected",
+                seen=", coalesce(max(seen), 0), coalesce(max(seen), 0)", then=connected("excluded"), **_ADDED),
+    *(_ADD.format(table=table, key=f", {key}", which=f"{key} IS NOT NULL", more="", seen="", then="", **_ADDED)
+      for table, key, _ in (BUCKETS, DAYS)),
 ]  # fmt: skip
+
+
+class _Parts(NamedTuple):
+    """A batch by the ways that its parts take."""
+
+    moved: list[str]  # lines for stage_moved, of the known records
+    new: list[PeerRecord]
+    rest: list[Posting]  # which open no piece
+    opens: int  # how many lines have bytes for an open piece
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,7 @@ class StateWriter:
     connection: Connection
     node: str
     trail: AuditTrail
+    pieces: OpenPieces
 
     def begin(self, calendar: UsageCalendar) -> None:
         """Create the node's first state. Does nothing if the node has one."""
@@ -89,11 +107,15 @@ class StateWriter:
 
         RevisionConflict: the database has another revision than ``node_state``. Then nothing is written.
         """
+        parts = _divide(node_state, writes, calendar)
+        if parts.opens:
+            self.pieces.close_older(self.connection, calendar)
         with self.connection.transaction():
             self.connection.check_held()
             self._raise_revision(node_state, writes)
-            self._keep_records(node_state, writes)
-            self.post(writes.postings, writes.history)
+            self._keep_records(parts, writes)
+            self.pieces.add(self.connection, parts.opens, calendar)
+            self.post(parts.rest, writes.history)
             self._keep_interfaces(writes)
             self._keep_conditions(writes, calendar.now)
             save_removals(self.connection, "wgsyncd.removals", REMOVALS, self.node, writes.removals)
@@ -126,17 +148,14 @@ class StateWriter:
                 (writes.uptime, self.node),
             )
 
-    def _keep_records(self, node_state: NodeState, writes: WriteBatch) -> None:
-        """Write the records, and delete the removed ones. RevisionConflict: a record of ``node_state`` is gone."""
-        known = {True: list[PeerRecord](), False: list[PeerRecord]()}
-        for one in writes.records:
-            known[_is_known(one, node_state)].append(one)
-        if moved := known[True]:
-            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", map(_moved, moved))
+    def _keep_records(self, parts: _Parts, writes: WriteBatch) -> None:
+        """Write the records, and delete the removed ones. RevisionConflict: a known record is gone."""
+        if moved := parts.moved:
+            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", moved)
             if (found := self.connection.execute(_MOVED, (self.node,))) != len(moved):
                 raise RevisionConflict(f"{len(moved) - found} baselines are gone: another program removed them")
-        if new := known[False]:
-            self.connection.copy("COPY pg_temp.stage_records FROM STDIN", map(_columns, new))
+        if parts.new:
+            self.connection.copy("COPY pg_temp.stage_records FROM STDIN", map(_columns, parts.new))
             self.connection.execute(_NEW, (self.node,))
         if writes.removed:
             names, keys = zip(*writes.removed, strict=True)
@@ -180,6 +199,29 @@ class StateWriter:
             )
 
 
+def _divide(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) -> _Parts:
+    """Nearly all bytes are of the present bucket and day, and of a known record: they open a piece."""
+    now, postings = (calendar.bucket, calendar.today), writes.postings
+    # An UPDATE that joins a list changes each row only once.
+    paired = postings if writes.is_paired and len({one.row_id for one in postings}) == len(postings) else ()
+    moved: list[str] = []
+    new: list[PeerRecord] = []
+    rest: list[Posting] = [] if paired else list(postings)
+    opens = 0
+    for record, posting in zip_longest(writes.records, paired):
+        piece = ""
+        if _is_known(record, node_state):
+            piece = open_piece(posting, now) if posting is not None else ""
+            moved.append(_moved(record) + (piece or NO_PIECE))
+        else:
+            new.append(record)
+        if piece:
+            opens += 1
+        elif posting is not None:
+            rest.append(posting)
+    return _Parts(moved, new, rest, opens)
+
+
 def _is_known(one: PeerRecord, node_state: NodeState) -> bool:
     """Whether the database has a record of the same peer for the same row, so that only its counters differ."""
     known = node_state.records.of(one.interface).get(one.public_key)
@@ -204,7 +246,7 @@ def _signed(counter: int) -> int:
 def _moved(one: PeerRecord) -> str:
     return (
         f"{_text(one.interface)}\t\\\\x{one.public_key.hex()}\t{one.state.value}\t{_text(one.epoch)}\t{_signed(one.rx)}"
-        f"\t{_signed(one.tx)}\t{one.handshake}\t{one.sampled_at!r}\n"
+        f"\t{_signed(one.tx)}\t{one.handshake}\t{one.sampled_at!r}"
     )
 
 

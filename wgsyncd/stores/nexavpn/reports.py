@@ -9,10 +9,11 @@ from wgsyncd.core.inspect.answers import AuditRow, Coverage, DeviceDetails, Rule
 from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters, DeviceId, DeviceRow
-from wgsyncd.stores.alike import ask_aside
+from wgsyncd.stores.alike import History, ask_aside
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.eligibility import rules
+from wgsyncd.stores.nexavpn.pieces import BUCKETS, DAYS, everything
 from wgsyncd.stores.nexavpn.rows import text_of
 from wgsyncd.stores.nexavpn.schema import check_schema
 from wgsyncd.stores.nexavpn.settings import nexavpn
@@ -59,33 +60,33 @@ class NexaReports:
         return [DeviceName(one, str(one), owner, name or "") for one, owner, name in self._connection.query(_NAMES)]
 
     def coverage(self) -> Coverage:
-        day, bucket = self._connection.query(
-            "SELECT (SELECT min(day)::text FROM wgsyncd.days WHERE node = %s),"
-            " (SELECT min(start) FROM wgsyncd.buckets WHERE node = %s)",
-            (self._node, self._node),
-        )[0]
+        sql = f"SELECT (SELECT min(at)::text FROM {everything(DAYS)}), (SELECT min(at) FROM {everything(BUCKETS)})"  # noqa: S608
+        ever = *(self._node, "-infinity") * 2, *(self._node, 0) * 2
+        day, bucket = self._connection.query(sql, ever)[0]
         begun = self._connection.query("SELECT node, begun FROM wgsyncd.node_states")
         return Coverage(day, bucket, {str(node): stored_time(at) for node, at in begun})
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
-        return self._sums("day::text", "days", "day BETWEEN %s AND %s", (first, last), devices)
+        return self._sums("at::text", DAYS, first, "<=", last, devices)
 
     def buckets(self, start: int, end: int, devices: Collection[str] | None = None) -> Mapping[int, Counters]:
-        return self._sums("start", "buckets", "start >= %s AND start < %s", (start, end), devices)
+        return self._sums("at", BUCKETS, start, "<", end, devices)
 
     def devices_of_days(self, first: str, last: str) -> Mapping[str, Counters]:
-        return self._sums("device::text", "days", "day BETWEEN %s AND %s", (first, last))
+        return self._sums("device::text", DAYS, first, "<=", last)
 
     def devices_of_buckets(self, start: int, end: int) -> Mapping[str, Counters]:
-        return self._sums("device::text", "buckets", "start >= %s AND start < %s", (start, end))
+        return self._sums("device::text", BUCKETS, start, "<", end)
 
     def _sums(
-        self, key: str, table: str, where: str, span: tuple[object, object], devices: Collection[str] | None = None
-    ) -> dict[Any, Counters]:
-        """Bytes of a span of time, grouped by ``key``. ``devices``: device names, None for all devices."""
+        self, key: str, history: History, first: object, beyond: str, last: object,
+        devices: Collection[str] | None = None,
+    ) -> dict[Any, Counters]:  # fmt: skip
+        """Bytes from ``first`` until ``last``, grouped by ``key``. ``devices``: device names, None for all devices."""
         among = "" if devices is None else " AND device::text = ANY(%s)"
-        sql = f"SELECT {key}, sum(rx), sum(tx) FROM wgsyncd.{table} WHERE node = %s AND {where}{among} GROUP BY 1"  # noqa: S608
-        found = self._connection.query(sql, (self._node, *span, *(() if devices is None else (list(devices),))))
+        sql = f"SELECT {key}, sum(rx), sum(tx) FROM {everything(history)} WHERE at {beyond} %s{among} GROUP BY 1"  # noqa: S608
+        values = *(self._node, first) * 2, last, *(() if devices is None else (list(devices),))
+        found = self._connection.query(sql, values)
         return {at: Counters(int(rx), int(tx)) for at, rx, tx in found}
 
     def details(self, row_id: DeviceId) -> DeviceDetails | None:

@@ -28,6 +28,7 @@ from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
 from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.listening import Listener
+from wgsyncd.stores.nexavpn.pieces import OpenPieces
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_state
@@ -65,7 +66,7 @@ class NexaStore:
         self._terms = GroupTerms(settings.shaping)
         self._policies = PolicyReader() if (enforces := own.policies.enforce) else None
         self._digest = Digest(self._node, with_policies=enforces, with_groups=self._terms.are_asked)
-        self._writer = StateWriter(self._connection, self._node, self._trail)
+        self._writer = StateWriter(self._connection, self._node, self._trail, OpenPieces(self._node))
         self._log, self._changed = log.get("store"), log.OnChange()
 
     def _prepare(self, connection: Connection) -> None:
@@ -74,6 +75,7 @@ class NexaStore:
         connection.execute(STAGES)
         self._trail.gateways = load_gateways(connection, self._interfaces)
         self._digest.forget()  # another server may answer
+        self._writer.pieces.forget()
 
     @property
     def _place(self) -> NodeHolder:
@@ -124,6 +126,7 @@ class NexaStore:
         return self._digest.read(self._connection, at_once=at_once)
 
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
+        self._writer.pieces.forget()
         rows = self._rows.by_id()
         found = load_state(self._connection, self._node, rows)
         if found is None and not create:
@@ -220,6 +223,7 @@ class NexaStore:
         return ()
 
     def purge(self, calendar: UsageCalendar, keep_days: int) -> None:
+        self._writer.pieces.close_older(self._connection, calendar)
         usage.purge(self._connection, self._node, calendar, keep_days)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:

@@ -10,9 +10,10 @@ from wgsyncd.core.model import NO_BYTES, Counters, DeviceId
 from wgsyncd.core.state import Posting
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, ROLLING, UsageCalendar
 from wgsyncd.errors import StoreError, UserError
-from wgsyncd.stores.alike import ask_aside, hourly, range_of
+from wgsyncd.stores.alike import History, ask_aside, hourly, range_of
 from wgsyncd.stores.nexavpn.books import StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection, Values
+from wgsyncd.stores.nexavpn.pieces import BUCKETS, DAYS, everything, lock_node
 from wgsyncd.stores.own_values import stored_time
 
 _PURGED = 10_000  # rows in one DELETE
@@ -32,17 +33,15 @@ def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Ite
         if not begun:
             raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
         scope = scope.after(float(begun[0][0]))
-        buckets = _sums(
-            connection, node, "buckets", "start", [one for day in scope.days for one in (day.inner, day.outer)]
-        )
-        everything: Range = ("0001-01-01", "9999-01-01")
-        days = _sums(connection, node, "days", "day", [everything, *map(range_of, scope.days)])
+        buckets = _sums(connection, node, BUCKETS, [one for day in scope.days for one in (day.inner, day.outer)])
+        always: Range = ("0001-01-01", "9999-01-01")
+        days = _sums(connection, node, DAYS, [always, *map(range_of, scope.days)])
         for device, rx, tx, seen in connection.query(_TOTALS, (node,)):
             of_buckets, of_days = buckets.get(device, {}), days.get(device, {})
             figures = [
                 StoredFigure(Check.FUTURE, "last handshake", int(stored_time(seen)), "latest possible", (scope.latest,))
             ]
-            kept = of_days.get(everything, NO_BYTES)
+            kept = of_days.get(always, NO_BYTES)
             for name, total, least in (("rx", rx, kept.rx), ("tx", tx, kept.tx)):
                 figures.append(StoredFigure(Check.LOW, f"{name} in total", total, "its days", (least,)))
             yield DeviceTotals(device, str(device), tuple(figures), tuple(
@@ -52,19 +51,17 @@ def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Ite
             ))  # fmt: skip
 
 
-def _sums(connection: Connection, node: str, table: str, time: str, ranges: Sequence[Range]) -> Sums:
-    """The bytes of each device in each range, from one table. Devices without a row there are left out."""
+def _sums(connection: Connection, node: str, history: History, ranges: Sequence[Range]) -> Sums:
+    """The bytes of each device in each range, from one history. Devices without bytes in it are left out."""
     distinct = list(dict.fromkeys(ranges))
     if not distinct:
         return {}
     columns = ", ".join(
-        f"coalesce(sum({side}) FILTER (WHERE {time} >= %s AND {time} < %s), 0)"
-        for _ in distinct
-        for side in ("rx", "tx")
+        f"coalesce(sum({side}) FILTER (WHERE at >= %s AND at < %s), 0)" for _ in distinct for side in ("rx", "tx")
     )
     values: Values = [value for one in distinct for value in one * 2]
-    sql = f"SELECT device, {columns} FROM wgsyncd.{table} WHERE node = %s AND {time} >= %s GROUP BY device"  # noqa: S608
-    found = connection.query(sql, (*values, node, min(first for first, _ in distinct)))
+    sql = f"SELECT device, {columns} FROM {everything(history)} GROUP BY device"  # noqa: S608
+    found = connection.query(sql, (*values, *(node, min(first for first, _ in distinct)) * 2))
     return {
         device: {one: Counters(int(rx), int(tx)) for one, rx, tx in zip(distinct, sums[::2], sums[1::2], strict=True)}
         for device, *sums in found
@@ -73,18 +70,17 @@ def _sums(connection: Connection, node: str, table: str, time: str, ranges: Sequ
 
 def device_usage(connection: Connection, node: str, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
     figures: dict[DeviceId, dict[str, Counters]] = {}
-    for label, table, time, first, beyond in (
-        ("24h", "buckets", "start", calendar.rolling_start, calendar.rolling_start + ROLLING + calendar.width),
-        ("month", "days", "day", *calendar.month),
+    for label, history, first, beyond in (
+        ("24h", BUCKETS, calendar.rolling_start, calendar.rolling_start + ROLLING + calendar.width),
+        ("month", DAYS, *calendar.month),
     ):
-        sql = f"""SELECT o.device_id, coalesce(sum(h.rx), 0), coalesce(sum(h.tx), 0) FROM ({_OWN}) o
-                  LEFT JOIN wgsyncd.{table} h ON h.node = %s AND h.device = o.device_id
-                                              AND h.{time} >= %s AND h.{time} < %s GROUP BY 1"""  # noqa: S608
-        for device, rx, tx in ask_aside(connection, sql, (node, first, beyond)):
+        sql = f"""SELECT o.device_id, coalesce(sum(rx), 0), coalesce(sum(tx), 0) FROM ({_OWN}) o
+                  LEFT JOIN {everything(history)} ON device = o.device_id AND at < %s GROUP BY 1"""  # noqa: S608
+        for device, rx, tx in ask_aside(connection, sql, (*(node, first) * 2, beyond)):
             figures.setdefault(device, {})[label] = Counters(int(rx), int(tx))
-    sql = """SELECT device, start, rx + tx FROM wgsyncd.buckets
-             WHERE node = %s AND device::text = ANY(%s) AND start BETWEEN %s AND %s"""
-    moved = ask_aside(connection, sql, (node, list(devices), calendar.rolling_start, int(calendar.now)))
+    sql = f"SELECT device, at, rx + tx FROM {everything(BUCKETS)} WHERE device::text = ANY(%s) AND at <= %s"  # noqa: S608
+    since = (node, calendar.rolling_start)
+    moved = ask_aside(connection, sql, (*since * 2, list(devices), int(calendar.now)))
     return DeviceUsage(figures, hourly(moved, calendar))
 
 
@@ -110,6 +106,7 @@ def resolve_quarantine(
     """
     connection, node = writer.connection, writer.node
     with connection.transaction():
+        lock_node(connection, node)  # two transactions that post rows in another order could wait for each other
         devices = list({one.row_id for one in postings})
         known = {row[0] for row in connection.query(f"{_OWN} WHERE device_id = ANY(%s)", (devices,))}
         if gone := [one.device for one in postings if one.row_id not in known]:
