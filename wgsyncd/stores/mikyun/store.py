@@ -77,6 +77,8 @@ class MariaDBStore:
         shape = read_shape(connection)
         if inexact := next(Probe(connection, shape, "", "", 0.0).inexact(), None):
             raise SchemaError(f"{inexact.check} cannot be written exactly: {inexact.message}. See `wgsyncd doctor`")
+        if not shape.of(DEVICES):
+            connection.query("SELECT 1 FROM customer_devices LIMIT 0")  # The server says what is wrong with it.
         had, schema = self._schema.has_deleted_at, shape.schema
         if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.

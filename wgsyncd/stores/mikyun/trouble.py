@@ -12,7 +12,7 @@ NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 10
 # The texts of these errors quote hosts, accounts, tables, columns and variables, but never values.
 NAMES_ONLY = frozenset((
     2002, 2003, 2005, 2026, 2059, 1044, 1045, 1048, 1049, 1054, 1142, 1143, 1146, 1176, 1193, 1226, 1227, 1264, 1265,
-    1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
+    1184, 1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
 _GRANT = ". As root: wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {account}"
