@@ -9,18 +9,20 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, Step
-from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Passed, Port, Pref, Root, Tree
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.tree import Filter, Hook, HtbClass, KernelState, Leaf, Led, Passed, Port, Pref, Root, Tree
 from wgsyncd.errors import ShapingError
 
 
 class TcModel:
-    """Holds two trees and the interfaces' redirects."""
+    """Holds the trees and the interfaces' redirects."""
 
     def __init__(self, trees: dict[Direction, Tree] | None = None, ports: dict[str, Port] | None = None) -> None:
         self.trees = {one: Tree() for one in Direction} | (trees or {})
         self.ports = ports if ports is not None else {"wg0": Port(), "wg1": Port()}
+        self.more: dict[int, dict[Direction, Tree]] = {}
         self.index = 100  # of the last link
+        self.handle = 0  # of the last detour
         self.lacks: set[str] = set()  # kinds of things that this kernel does not have
         self.fails = ""  # the errno of every reading
         self.writes = 0
@@ -34,7 +36,9 @@ class TcModel:
 
     @property
     def state(self) -> KernelState:
-        return KernelState(dict(self.trees), dict(self.ports), dict(self.passed))
+        return KernelState(
+            dict(self.trees), dict(self.ports), dict(self.passed), {n: dict(one) for n, one in self.more.items()}
+        )
 
     def read(self) -> KernelState:
         if self.fails:
@@ -43,7 +47,7 @@ class TcModel:
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
         state = self.read()
-        return KernelState(state.trees, {name: one for name, one in state.ports.items() if name in set(interfaces)})
+        return replace(state, ports={name: one for name, one in state.ports.items() if name in set(interfaces)})
 
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         failed = []
@@ -58,12 +62,17 @@ class TcModel:
             self.writes += 1
         return failed
 
+    def of(self, number: int) -> dict[Direction, Tree]:
+        """The trees of the links with this number."""
+        return self.more.setdefault(number, {one: Tree() for one in Direction}) if number else self.trees
+
     def _lacks_before(self, step: Step) -> bool:
         """Whether the kernel has refused what the step needs."""
-        tree, thing = self.trees[step.direction] if step.direction is not None else Tree(), step.thing
+        thing = step.thing
+        tree = self.of(step.number)[step.direction] if step.direction is not None else Tree()
         if not self.lacks or isinstance(thing, Link | Clsact):
             return False
-        if isinstance(thing, Redirect):
+        if isinstance(thing, Redirect | Detour):
             return self.ports[thing.interface].hook is not Hook.CLSACT
         if isinstance(thing, HtbClass):
             return tree.root is not Root.OURS or thing.parent not in {0, *tree.classes}
@@ -73,10 +82,12 @@ class TcModel:
 
     def _is_used(self, name: str) -> bool:
         port = self.ports[name]
-        return bool(port.redirects or port.taken or port.has_foreign_filters or port.hook is not Hook.CLSACT)
+        return bool(
+            port.redirects or port.detours or port.taken or port.has_foreign_filters or port.hook is not Hook.CLSACT
+        )
 
     def make(self, step: Step) -> None:
-        action, direction, thing = step
+        action, direction, thing, number = step
         if isinstance(thing, Clsact):
             self._clsact(action, thing.interface)
             return
@@ -84,23 +95,27 @@ class TcModel:
         if isinstance(thing, Redirect):
             self._redirect(action, direction, thing.interface)
             return
-        tree = self.trees[direction]
+        if isinstance(thing, Detour):
+            self._detour(action, direction, thing, number)
+            return
+        trees = self.of(number)
+        tree = trees[direction]
         assert not tree.is_foreign, "somebody else's link"
         match thing:
             case Link():
-                self.trees[direction] = self._link(action, direction, tree)
+                trees[direction] = self._link(action, direction, tree)
             case RootQdisc():
                 assert tree.index and tree.root is Root.NONE
-                self.trees[direction] = replace(tree, root=Root.OURS)
+                trees[direction] = replace(tree, root=Root.OURS)
             case HtbClass():
-                self.trees[direction] = _class(action, tree, thing)
+                trees[direction] = _class(action, tree, thing)
             case Leaf():
-                self.trees[direction] = _leaf(action, tree, thing)
+                trees[direction] = _leaf(action, tree, thing)
             case Filter():
-                self.trees[direction] = _filter(action, tree, thing)
+                trees[direction] = _filter(action, tree, thing)
             case Pref():
                 assert thing in tree.foreign_prefs
-                self.trees[direction] = replace(tree, foreign_prefs=tree.foreign_prefs - {thing})
+                trees[direction] = replace(tree, foreign_prefs=tree.foreign_prefs - {thing})
 
     def _link(self, action: Action, direction: Direction, tree: Tree) -> Tree:
         if action is Action.ADD:
@@ -110,7 +125,10 @@ class TcModel:
         assert tree.index, "ENODEV"
         if action is Action.CHANGE:
             return replace(tree, is_up=True, queue=1000)
-        leads = [name for name, port in self.ports.items() if port.redirects.get(direction) == tree.index]
+        leads = [
+            name for name, port in self.ports.items()
+            if (direction, tree.index) in {*port.redirects.items(), *((way, led.link) for (way, _), led in port.detours.items())}
+        ]  # fmt: skip
         assert not leads, "these interfaces would lose every packet"
         return Tree()
 
@@ -121,7 +139,9 @@ class TcModel:
             self.ports[name] = Port(Hook.CLSACT)
             return
         assert port.hook is Hook.CLSACT
-        assert not port.redirects and not port.has_foreign_filters and not port.taken, "it has filters"
+        assert not port.redirects and not port.detours and not port.has_foreign_filters and not port.taken, (
+            "it has filters"
+        )
         self.ports[name] = Port()
 
     def _redirect(self, action: Action, direction: Direction, name: str) -> None:
@@ -135,6 +155,23 @@ class TcModel:
         else:
             del there[direction]
         self.ports[name] = replace(port, redirects=there)
+
+    def _detour(self, action: Action, direction: Direction, thing: Detour, number: int) -> None:
+        port, tree, way = self.ports[thing.interface], self.of(number)[direction], (direction, thing.network)
+        there = dict(port.detours)
+        assert port.hook is Hook.CLSACT, "on ingress, it would be a filter for the wrong direction"
+        if action is Action.DELETE:
+            assert there.pop(way).handle == thing.handle
+        else:
+            assert number and tree.is_live and tree.root is Root.OURS, "a detour into an empty place"
+            assert thing.network in {one.network for one in tree.filters}, "nothing there shapes it"
+            if action is Action.ADD:
+                assert way not in there and direction not in port.taken, "EEXIST"
+                self.handle += 1
+            else:
+                assert there[way].handle == thing.handle, "it would be another filter"
+            there[way] = Led(thing.handle or self.handle, tree.index)
+        self.ports[thing.interface] = replace(port, detours=there)
 
 
 def _class(action: Action, tree: Tree, thing: HtbClass) -> Tree:

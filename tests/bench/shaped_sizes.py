@@ -16,8 +16,8 @@ from tests.namespace import own_network, run
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.shaping.plan import first_new, make_plan
 from wgsyncd.core.shaping.profiles import Choice, Direction
-from wgsyncd.core.shaping.steps import Clsact, Link, Redirect, RootQdisc, Step
-from wgsyncd.core.shaping.tree import DEVICE_PREFS, LINKS, Filter, HtbClass, Leaf
+from wgsyncd.core.shaping.steps import Clsact, Detour, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.tree import DEVICE_PREFS, Filter, HtbClass, Leaf, link_name
 from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted
 from wgsyncd.dataplane.tc.kernel import KernelTc
 from wgsyncd.engine.shaping import MOST_NEW
@@ -65,7 +65,7 @@ def remove(tc: KernelTc) -> None:
 
 def _as_tc(step: Step) -> str:
     """The command of tc(8) for a step."""
-    link, thing = LINKS[step.direction or Direction.DOWN], step.thing
+    link, thing = link_name(step.direction or Direction.DOWN, step.number), step.thing
     side = {Direction.DOWN: "dst_ip", Direction.UP: "src_ip"}[step.direction or Direction.DOWN]
     match thing:
         case RootQdisc():
@@ -96,6 +96,12 @@ def _as_tc(step: Step) -> str:
                 f"filter add dev {interface} {hook} pref 63335 handle 1 protocol all matchall action mirred egress "
                 f"redirect dev {link}"
             )
+        case Detour():
+            hook = "egress" if step.direction is Direction.DOWN else "ingress"
+            return (
+                f"filter add dev {thing.interface} {hook} pref 63333 protocol ip flower skip_hw {side} "
+                f"{thing.network} action mirred egress redirect dev {link}"
+            )
     raise ValueError(step)
 
 
@@ -103,14 +109,14 @@ def _batch(steps: Iterable[Step], path: Path) -> None:
     path.write_text("".join(f"{_as_tc(one)}\n" for one in steps if not isinstance(one.thing, Link)))
 
 
-def _by_tc(path: Path) -> None:
-    for link in LINKS.values():
+def _by_tc(path: Path, links: Iterable[str]) -> None:
+    for link in links:
         run("ip", "link", "add", link, "up", "txqueuelen", "1000", "type", "ifb")
     run("tc", "-batch", str(path))
 
 
-def _shown_by_tc() -> None:
-    for link in LINKS.values():
+def _shown_by_tc(links: Iterable[str]) -> None:
+    for link in links:
         for what in ("qdisc", "class", "filter"):
             subprocess.run(["tc", what, "show", "dev", link], stdout=subprocess.DEVNULL, check=True)
 
@@ -155,12 +161,16 @@ def measure(devices: int, repeat: int) -> dict[str, object]:
         run("ip", "addr", "add", "172.16.0.1/24", "dev", "wg1")
         run("ip", "link", "set", "wg1", "up")
         tc, path = KernelTc(timeout=600), Path(folder, "batch")
-        _batch(make_plan(goal, tc.read()).prepare, path)
+        steps = make_plan(goal, tc.read()).prepare
+        _batch(steps, path)
+        links = [link_name(one.direction, one.number) for one in steps
+                 if isinstance(one.thing, Link) and one.direction is not None]  # fmt: skip
         for _ in range(repeat):
-            took("install by tc -batch", lambda: _by_tc(path))
+            took("install by tc -batch", lambda: _by_tc(path, links))
             found = tc.read()
-            assert all(len(tree.leaves) == len(tree.filters) == devices for tree in found.trees.values())
-            took("show by tc", _shown_by_tc)
+            leaves = [len(tree.leaves) for _, _, tree in found.every_tree()]
+            assert sum(leaves) == 2 * devices and leaves == [len(tree.filters) for _, _, tree in found.every_tree()]
+            took("show by tc", lambda: _shown_by_tc(links))
             took("remove", lambda: remove(tc))
             took("install", lambda: install(tc, goal))
             for _ in range(3):

@@ -10,7 +10,7 @@ from wgsyncd.core.model import Counters
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.shaping.plan import make_plan
 from wgsyncd.core.shaping.profiles import Counted, Direction, Profile, ShapingPolicy, Terms, choose
-from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, ShapingPlan
+from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import MAJOR, MAX_MINOR, Hook, Port, Root, Tree, device_class, leaf, top_class
 from wgsyncd.core.shaping.wanted import ShapedDevice
 from wgsyncd.stores.mikyun.limits import beyond_limit
@@ -129,17 +129,18 @@ def test_a_device_keeps_its_minor_and_a_new_one_gets_the_lowest_free() -> None:
     assert shape_of(tc, DOWN)[parse_host("10.200.0.10")][0].minor == 1
 
 
-def many(first: int, last: int) -> list[ShapedDevice]:
-    return [device(n, parse_host(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"), shared=False, up=None)
-            for n in range(first, last + 1)]  # fmt: skip
+def many(last: int) -> list[ShapedDevice]:
+    """Returns the devices of one contract."""
+    return [device(n, parse_host(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}"), up=None) for n in range(1, last + 1)]
 
 
 def test_no_minor_is_the_number_of_the_root_and_the_youngest_go_without() -> None:
-    plan = make_plan(wish(*many(1, MAX_MINOR + 2)), TcModel().state)
+    """A contract has one class more than devices, and all of them are in one link."""
+    plan = make_plan(wish(*many(MAX_MINOR + 1)), TcModel().state)
     minors = [step.thing.minor for step in plan.prepare if type(step.thing) is type(top_class(1, 8000))]
     assert (len(minors), min(minors), max(minors)) == (MAX_MINOR - 1, 1, MAX_MINOR)
     assert MAJOR not in minors
-    assert plan.no_minor == ("0001-DEV-32767", "0001-DEV-32768", "0001-DEV-32769")
+    assert plan.no_minor == ("0001-DEV-32766", "0001-DEV-32767", "0001-DEV-32768")
 
 
 # -- changes
@@ -201,7 +202,7 @@ def test_a_foreign_root_is_not_touched_and_the_redirect_goes() -> None:
     tc = reach(wish(device(1)), TcModel())
     tc.trees[DOWN] = Tree(tc.trees[DOWN].index, is_up=True, root=Root.FOREIGN)
     plan = make_plan(wish(device(1)), tc.state)
-    assert plan.withdraw == ((Action.DELETE, DOWN, Redirect("wg0")),)
+    assert plan.withdraw == (Step(Action.DELETE, DOWN, Redirect("wg0")),)
     assert (plan.prepare, plan.clean_up, plan.foreign) == ((), (), ("wgsyncd-down",))
 
 
@@ -224,6 +225,6 @@ def test_a_dead_link_loses_its_redirects_first_and_comes_back_whole() -> None:
     tc = reach(wish(device(1)), TcModel())
     tc.trees[DOWN] = Tree()
     plan = make_plan(wish(device(1)), tc.state)
-    assert plan.withdraw == ((Action.DELETE, DOWN, Redirect("wg0")),)
+    assert plan.withdraw == (Step(Action.DELETE, DOWN, Redirect("wg0")),)
     reach(wish(device(1)), tc)
     assert shape_of(tc, DOWN)

@@ -12,7 +12,7 @@ import pytest
 
 from wgsyncd.core.network import Network, parse_host, parse_network
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step, Thing
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, Link, Redirect, RootQdisc, Step, Thing
 from wgsyncd.core.shaping.tree import Filter, Leaf, Passed, Pref, device_class, leaf, top_class
 from wgsyncd.dataplane.netlink import U32, attr
 from wgsyncd.dataplane.tc import codec, dump
@@ -95,6 +95,18 @@ def test_a_redirect_comes_back_with_its_target(direction: Direction) -> None:
     assert dump.redirect(one) == 7
     assert dump.redirect(one._replace(pref=1)) is None
     assert dump.redirect(one._replace(options=b"")) is None
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+@pytest.mark.parametrize("host", [HOST, HOST6])
+def test_a_detour_comes_back_with_its_address_and_its_target(direction: Direction, host: Network) -> None:
+    payload = encode(Detour("wg0", host, 3), direction=direction).payload
+    one = dump.filter_of(payload)
+    assert one.handle == 3
+    assert dump.detour(one, direction) == (host, 7)
+    assert dump.detour(one, UP if direction is DOWN else DOWN) is None, "it matches the wrong side"
+    assert dump.detour(one._replace(pref=9), direction) is None
+    assert dump.redirect(one) is None
 
 
 def test_our_root_is_an_htb_of_our_number_that_sends_what_is_not_named() -> None:

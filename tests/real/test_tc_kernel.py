@@ -44,19 +44,21 @@ def reach(tc: KernelTc, wanted: Wanted) -> None:
     """Applies a plan to the kernel. The model must come to the same state, and the next plan must be empty."""
     before = tc.read()
     model = TcModel(dict(before.trees), dict(before.ports))
+    model.more = {number: dict(trees) for number, trees in before.more.items()}
     plan = make_plan(wanted, before)
     steps = (*plan.withdraw, *plan.prepare, *plan.clean_up)
     assert tc.apply(steps) == []
     model.apply(steps)
     after = tc.read()
-    for direction, tree in after.trees.items():
-        expected = model.trees[direction]
+    for number, direction, tree in after.every_tree():
+        expected = model.of(number)[direction]
         assert (tree.classes, tree.leaves, tree.root) == (expected.classes, expected.leaves, expected.root)
         assert set(tree.filters) == set(expected.filters)
         assert bool(tree.index) == bool(expected.index)
     for name in ("wg0", "wg1"):
         assert after.ports[name].hook is model.ports[name].hook
         assert after.ports[name].redirects.keys() == model.ports[name].redirects.keys()
+        assert after.ports[name].detours.keys() == model.ports[name].detours.keys()
     assert make_plan(wanted, after).is_empty
 
 

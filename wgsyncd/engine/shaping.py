@@ -18,7 +18,7 @@ from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.shaping.plan import first_new, make_plan
 from wgsyncd.core.shaping.preview import ShapingPreview, preview
-from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState
 from wgsyncd.core.shaping.wanted import Wanted, devices_by_minor, wanted_shaping
 from wgsyncd.core.words import counted
@@ -41,7 +41,7 @@ class TrafficControl(Protocol):
         """All that shaping has in the kernel."""
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
-        """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
+        """The links of all trees, and what leads these interfaces there, without the trees themselves. It is cheap."""
 
     @property
     def descriptor(self) -> int | None:
@@ -108,7 +108,7 @@ class Shaping:
             return ShapingCycle(wanted, ShapingPlan(), going, False)
         self._audit.look_back(wanted, found, self._policy)
         some, waiting = first_new(wanted, found, MOST_NEW)
-        starts = bool(some.devices) and not any(tree.index for tree in found.trees.values())
+        starts = bool(some.devices) and not any(tree.index for _, _, tree in found.every_tree())
         return ShapingCycle(some, make_plan(some, found), going, True, waiting, starts)
 
     def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
@@ -130,12 +130,13 @@ class Shaping:
         for name in plan.foreign:
             yield tc_differs("", f"another program uses {name}")
         steps = (*plan.withdraw, *plan.prepare, *plan.clean_up)
-        new = [step.thing for step in steps if isinstance(step.thing, Filter)]
-        devices = devices_by_minor(wanted, chain(new, *(tree.filters for tree in found.trees.values())))
+        new = [(step.number, step.thing) for step in steps if isinstance(step.thing, Filter)]
+        there = ((number, one) for number, _, tree in found.every_tree() for one in tree.filters)
+        devices = devices_by_minor(wanted, chain(new, there))
         if len(steps) > MOST_TOLD:
             yield tc_differs("", f"more than {MOST_TOLD} objects of tc are missing or different")
         for step in steps[:MOST_TOLD]:
-            yield tc_differs(devices.get(getattr(step.thing, "minor", 0), ""), describe(step))
+            yield tc_differs(devices.get((step.number, getattr(step.thing, "minor", 0)), ""), describe(step))
 
     def apply(self, phase: Phase, plan: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Apply one phase. Troubles are logged and shown in the status."""
@@ -181,13 +182,14 @@ class Shaping:
 
     def _prepare(self, plan: ShapingPlan) -> None:
         """Make everything that peers need. A redirect comes last, and only if its tree could be made."""
-        redirects = [step for step in plan.prepare if isinstance(step.thing, Redirect)]
-        rest = [step for step in plan.prepare if not isinstance(step.thing, Redirect)]
+        redirects = [step for step in plan.prepare if isinstance(step.thing, Redirect | Detour)]
+        rest = [step for step in plan.prepare if not isinstance(step.thing, Redirect | Detour)]
         failed = self._make(rest)
-        broken = {one.step.direction for one in failed if isinstance(one.step.thing, Link | RootQdisc)}
+        broken = {(one.step.direction, one.step.number) for one in failed
+                  if isinstance(one.step.thing, Link | RootQdisc)}  # fmt: skip
         missing = missing_modules(rest, failed)
         if not missing:
-            good = [step for step in redirects if step.direction not in broken]
+            good = [step for step in redirects if (step.direction, step.number) not in broken]
             missing = missing_modules(good, self._make(good))
         if missing:
             self._lacks = missing

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from wgsyncd.core.inspect.verify import Check, Discrepancy
-from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, RootQdisc, Step
 from wgsyncd.core.shaping.tree import Filter, HtbClass, Leaf
 
 # What a kernel lacks if it refuses every object of a kind, and the modules to load.
@@ -14,6 +14,7 @@ MODULES: Mapping[type, str] = {
     Filter: "cls_flower",
     Clsact: "sch_ingress",
     Redirect: "cls_matchall act_mirred",
+    Detour: "cls_flower act_mirred",
 }
 _LACKS = ("ENOENT", "EOPNOTSUPP")
 
@@ -43,6 +44,8 @@ def describe(step: Step) -> str:
     thing = step.thing
     if isinstance(thing, Redirect | Clsact):
         place = thing.interface
+    elif isinstance(thing, Detour):
+        place = f"{thing.interface} {thing.network}"
     elif isinstance(thing, Filter) and thing.network is not None:
         place = str(thing.network)
     else:

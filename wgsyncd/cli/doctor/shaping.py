@@ -23,7 +23,7 @@ def check(settings: Settings, read: Callable[[], KernelState], modules: Path | N
         yield warning(CHECK, f"tc cannot be read: {error.text}", "sudo wgsyncd doctor")
         return
     wrong = [*_links(found), *_interfaces(settings, found)]
-    if not any(tree.root is Root.OURS for tree in found.trees.values()):  # Otherwise this kernel has all parts.
+    if not any(tree.root is Root.OURS for _, _, tree in found.every_tree()):  # Otherwise this kernel has all parts.
         wrong += _modules(modules or Path("/lib/modules", os.uname().release))
     yield from wrong or [ok(CHECK, "tc has all that limits need, and no other program is in the way")]
 
@@ -33,7 +33,8 @@ def _modules(folder: Path) -> Iterator[Finding]:
         file.read_text(errors="replace") for name in ("builtin", "dep") if (file := folder / f"modules.{name}").exists()
     ]
     have = {line.partition(".ko")[0].rpartition("/")[2] for text in texts for line in text.splitlines()}
-    lacking = [one for names in MODULES.values() for one in names.split() if one not in have]
+    needed = dict.fromkeys(one for names in MODULES.values() for one in names.split())
+    lacking = [one for one in needed if one not in have]
     if not texts:
         yield warning(CHECK, f"{folder} is not there, so it cannot be told what this kernel has", "wgsyncd status")
     elif lacking:
@@ -47,8 +48,13 @@ def _links(found: KernelState) -> Iterator[Finding]:
         if tree.is_foreign:
             yield fault(CHECK, f"another program uses {name}, so nobody is limited there", f"ip -d link show {name}")
         lost = [place for place, port in found.ports.items() if direction in port.redirects and not tree.is_live]
+        live = {one.index for _, way, one in found.every_tree() if way is direction and one.is_live}
+        lost += [
+            place for place, port in found.ports.items()
+            if any(way is direction and led.link not in live for (way, _), led in port.detours.items())
+        ]  # fmt: skip
         if lost:
-            why = f"{name} is gone or down, and all traffic of {', '.join(sorted(lost))} goes there and is lost"
+            why = f"{name} is gone or down, and all traffic of {', '.join(sorted(set(lost)))} goes there and is lost"
             yield fault(CHECK, why, "systemctl restart wgsyncd")
 
 

@@ -5,13 +5,15 @@ parents (EBUSY, net/sched/sch_htb.c). What a peer needs stands before the peer i
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.minors import Minors, assign_minors, device_filters
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, ShapingPlan, Step, Thing
+from wgsyncd.core.shaping.redirects import Leads, plan_ports
+from wgsyncd.core.shaping.spread import by_link
+from wgsyncd.core.shaping.steps import Action, Link, RootQdisc, ShapingPlan, Step, Steps
 from wgsyncd.core.shaping.tree import (
     DEVICE_PREFS,
     EXEMPT_PREFS,
@@ -19,11 +21,9 @@ from wgsyncd.core.shaping.tree import (
     NOT_SHAPED,
     QUEUE,
     Filter,
-    Hook,
     HtbClass,
     KernelState,
     Leaf,
-    Port,
     Root,
     Tree,
     device_class,
@@ -44,55 +44,79 @@ class _Goal:
     devices: dict[int, HtbClass] = field(default_factory=dict)
     leaves: dict[int, Leaf] = field(default_factory=dict)
     filters: dict[tuple[int, Network], int] = field(default_factory=dict)  # the minor, by pref and network
-    interfaces: set[str] = field(default_factory=set)  # whose traffic is led here
+    ways: set[tuple[str, Network]] = field(default_factory=set)  # interfaces and addresses whose traffic is led here
     is_needed: bool = False  # somebody is shaped in this direction
 
 
 @dataclass(slots=True)
-class _Steps:
-    """The steps of one direction, as they are found."""
+class _Lane:
+    """The links with one number: what wgsyncd may use of them, and what they should have."""
 
-    direction: Direction
-    withdraw: list[Step] = field(default_factory=list)
-    prepare: list[Step] = field(default_factory=list)
-    clean_up: list[Step] = field(default_factory=list)
-
-    def add(self, thing: Thing) -> None:
-        self.prepare.append(Step(Action.ADD, self.direction, thing))
-
-    def change(self, thing: Thing) -> None:
-        self.prepare.append(Step(Action.CHANGE, self.direction, thing))
-
-    def delete(self, thing: Thing) -> None:
-        self.prepare.append(Step(Action.DELETE, self.direction, thing))
-
-    def delete_later(self, thing: Thing) -> None:
-        self.clean_up.append(Step(Action.DELETE, self.direction, thing))
+    number: int
+    usable: dict[Direction, Tree]
+    goals: dict[Direction, _Goal]
+    held: dict[Direction, bool]  # an address there keeps the shaping that it has
+    missing: list[str]  # devices without a minor
 
 
 def make_plan(wanted: Wanted, kernel: KernelState) -> ShapingPlan:
     """The plan from the actual state to the wanted one. What belongs to somebody else is left alone and named."""
-    trees = {one: kernel.trees.get(one, _NO_TREE) for one in Direction}
+    lanes = [
+        _lane(number, some, kernel.more.get(number, {}) if number else kernel.trees)
+        for number, some in by_link(wanted, kernel).items()
+    ]  # fmt: skip
+    ports = {direction: Steps(direction) for direction in Direction}
+    foreign = [
+        LINKS[one] for one in Direction
+        if one not in lanes[0].usable and any(each.rate(one) for each in wanted.devices)
+    ]  # fmt: skip
+    foreign += plan_ports(ports, _leads(lanes), kernel, wanted)
+    withdraw, prepare, clean_up = list[Step](), list[Step](), list[Step]()
+    for direction, steps in ports.items():
+        withdraw += steps.withdraw
+        clean_up += steps.clean_up  # before what they lead to
+        for lane in lanes:
+            own = _plan_link(direction, lane, wanted)
+            prepare += own.prepare
+            clean_up += own.clean_up
+        prepare += steps.prepare
+    missing = (name for lane in lanes for name in lane.missing)
+    return ShapingPlan(tuple(withdraw), tuple(prepare), tuple(clean_up), tuple(missing), tuple(foreign))
+
+
+def _lane(number: int, wanted: Wanted, found: Mapping[Direction, Tree]) -> _Lane:
+    trees = {one: found.get(one, _NO_TREE) for one in Direction}
     usable = {direction: tree for direction, tree in trees.items() if not tree.is_foreign}
     minors = assign_minors(wanted, usable)
     held = {one: one in usable and _is_held(wanted, usable[one]) for one in Direction}
     goals = {direction: _goal(wanted, minors, direction, held[direction]) for direction in usable}
-    some = {direction: _Steps(direction) for direction in Direction}
-    foreign = [LINKS[one] for one in Direction if one not in usable and any(each.rate(one) for each in wanted.devices)]
-    for direction, tree in usable.items():
-        if goals[direction].is_needed:
-            _plan_tree(some[direction], goals[direction], tree, wanted)
-    foreign += _plan_ports(some, goals, kernel, held)
-    for direction, tree in usable.items():
-        if not goals[direction].is_needed and tree.index:
-            some[direction].delete_later(Link())  # after the redirects, which would drop everything
-    return ShapingPlan(
-        tuple(step for one in some.values() for step in one.withdraw),
-        tuple(step for one in some.values() for step in one.prepare),
-        tuple(step for one in some.values() for step in one.clean_up),
-        tuple(minors.missing),
-        tuple(foreign),
-    )
+    return _Lane(number, usable, goals, held, minors.missing)
+
+
+def _leads(lanes: Sequence[_Lane]) -> Leads:
+    leads = Leads()
+    for lane in lanes:
+        leads.held |= {(one, lane.number) for one, is_held in lane.held.items() if is_held}
+        for direction, goal in lane.goals.items():
+            if goal.is_needed:
+                leads.needed.add((direction, lane.number))
+            for name, net in goal.ways:
+                if lane.number:
+                    leads.detours.setdefault(name, {})[direction, net] = lane.number
+                else:
+                    leads.redirects.setdefault(name, set()).add(direction)
+    return leads
+
+
+def _plan_link(direction: Direction, lane: _Lane, wanted: Wanted) -> Steps:
+    steps = Steps(direction, lane.number)
+    if (tree := lane.usable.get(direction)) is None:
+        return steps
+    if lane.goals[direction].is_needed:
+        _plan_tree(steps, lane.goals[direction], tree, wanted)
+    elif tree.index:
+        steps.delete_later(Link())  # after the redirects, which would drop everything
+    return steps
 
 
 def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, int]:
@@ -101,7 +125,7 @@ def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, i
     The kernel looks at all classes for each new one (tc_bind_tclass, net/sched/sch_api.c). So thousands of new devices
     take long, and a daemon that makes all of them at once does nothing else meanwhile.
     """
-    known = {net for tree in kernel.trees.values() for net in device_filters(tree)}
+    known = {net for _, _, tree in kernel.every_tree() for net in device_filters(tree)}
     stay, new = [], 0
     for device in wanted.devices:
         is_new = not any(net in known for net in device.addresses)
@@ -129,14 +153,14 @@ def _goal(wanted: Wanted, minors: Minors, direction: Direction, is_held: bool) -
             goal.devices[minor] = top_class(minor, rate)
         goal.leaves[minor] = leaf(minor, rate)
         goal.filters |= {(DEVICE_PREFS[len(net.packed)], net): minor for net in device.addresses}
-        goal.interfaces.add(device.interface)
+        goal.ways |= {(device.interface, net) for net in device.addresses}
     goal.is_needed = is_held or bool(shaped)
     if goal.is_needed:
         goal.filters |= {(EXEMPT_PREFS[len(net.packed)], net): NOT_SHAPED for net in wanted.exempt}
     return goal
 
 
-def _plan_tree(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> None:
+def _plan_tree(steps: Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> None:
     if not tree.index:
         steps.add(Link())
     elif not tree.is_up or tree.queue != QUEUE:
@@ -161,7 +185,7 @@ def _plan_tree(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> None:
     _drop_classes(steps, goal, tree, stay)
 
 
-def _plan_filters(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> tuple[set[int], list[Step]]:
+def _plan_filters(steps: Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> tuple[set[int], list[Step]]:
     """Plan what is wrong or not wanted any more. Returns the minors that stay, and the steps after all classes."""
     by_key: dict[tuple[int, Network], list[Filter]] = {}
     handles: dict[int, set[int]] = {}
@@ -187,7 +211,7 @@ def _plan_filters(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> tup
         else:
             there.add(key)
             if first.minor != minor:
-                later.append(Step(Action.CHANGE, steps.direction, first._replace(minor=minor)))
+                later.append(steps.step(Action.CHANGE, first._replace(minor=minor)))
     for (pref, net), minor in goal.filters.items():
         if (pref, net) not in there:
             used = handles.setdefault(pref, set())
@@ -195,7 +219,7 @@ def _plan_filters(steps: _Steps, goal: _Goal, tree: Tree, wanted: Wanted) -> tup
             while handle in used:
                 handle = max(handle + 1, _MORE_HANDLES)
             used.add(handle)
-            later.append(Step(Action.ADD, steps.direction, Filter(pref, handle, net, minor)))
+            later.append(steps.step(Action.ADD, Filter(pref, handle, net, minor)))
     return stay, later
 
 
@@ -203,7 +227,7 @@ def _pref(prefs: Mapping[int, int], one: Filter) -> int:
     return prefs[len(one.network.packed)] if one.network is not None else -1
 
 
-def _drop_classes(steps: _Steps, goal: _Goal, tree: Tree, stay: set[int]) -> None:
+def _drop_classes(steps: Steps, goal: _Goal, tree: Tree, stay: set[int]) -> None:
     """Delete the classes that nobody needs, children first."""
     keep = set(goal.contracts) | set(goal.devices)
     while rest := stay & tree.classes.keys() - keep:
@@ -217,48 +241,3 @@ def _drop_classes(steps: _Steps, goal: _Goal, tree: Tree, stay: set[int]) -> Non
         depths[minor] = depth
     for minor in sorted(depths, key=lambda one: (-depths[one], one)):
         steps.delete_later(tree.classes[minor])
-
-
-def _plan_ports(
-    some: Mapping[Direction, _Steps], goals: Mapping[Direction, _Goal], kernel: KernelState,
-    held: Mapping[Direction, bool],
-) -> list[str]:  # fmt: skip
-    """Plan redirects and the qdiscs that hold them. Returns the interfaces where somebody else is in the way."""
-    foreign = []
-    for name, port in sorted(kernel.ports.items()):
-        wants = {one for one, goal in goals.items() if name in goal.interfaces}
-        blocked = wants if port.hook is Hook.INGRESS else wants & port.taken
-        if blocked:
-            foreign.append(name)
-        wants = wants - blocked
-        good, bad, unused = _sort_redirects(port, wants, kernel, held)
-        is_empty = not (good or wants or port.has_foreign_filters or port.taken)
-        for direction in sorted(bad):
-            some[direction].withdraw.append(Step(Action.DELETE, direction, Redirect(name)))
-        for direction in sorted(unused):
-            some[direction].delete_later(Redirect(name))
-        if is_empty and (bad or unused):  # The qdisc goes after both redirects.
-            last = some[max(unused or bad)]
-            (last.clean_up if unused else last.withdraw).append(Step(Action.DELETE, None, Clsact(name)))
-        new = sorted(wants - good)
-        if new and port.hook is Hook.NONE:
-            some[new[0]].prepare.append(Step(Action.ADD, None, Clsact(name)))
-        for one in new:
-            some[one].add(Redirect(name))
-    return foreign
-
-
-def _sort_redirects(
-    port: Port, wants: set[Direction], kernel: KernelState, held: Mapping[Direction, bool]
-) -> tuple[set[Direction], set[Direction], set[Direction]]:
-    """The redirects that stay, those that lead nowhere, and those that nobody uses any more."""
-    good, bad, unused = set[Direction](), set[Direction](), set[Direction]()
-    for direction, index in port.redirects.items():
-        tree = kernel.trees.get(direction, _NO_TREE)
-        if not tree.is_live or index != tree.index:
-            bad.add(direction)
-        elif direction in wants or held[direction]:  # a held device may be behind it, and it harms nobody
-            good.add(direction)
-        else:
-            unused.add(direction)
-    return good, bad, unused

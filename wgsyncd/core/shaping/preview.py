@@ -63,11 +63,11 @@ def previous_choice(change: RateChange, policy: ShapingPolicy) -> Choice:
 
 
 def _rates(kernel: KernelState, direction: Direction) -> dict[Network, int]:
-    tree = kernel.trees.get(direction)
-    if tree is None:
-        return {}
-    minors = device_filters(tree)
-    return {net: tree.classes[minor].ceil for net, minor in minors.items() if minor in tree.classes}
+    return {
+        net: tree.classes[minor].ceil
+        for _, one, tree in kernel.every_tree() if one is direction
+        for net, minor in device_filters(tree).items() if minor in tree.classes
+    }  # fmt: skip
 
 
 def _first(rates: Mapping[Network, int], addresses: tuple[Network, ...]) -> int | None:

@@ -1,8 +1,10 @@
 """The steps of a shaping plan: single changes of the kernel, in the phases of a cycle."""
 
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.tree import Filter, HtbClass, Leaf, Pref
 
@@ -27,7 +29,15 @@ class Redirect(NamedTuple):
     interface: str
 
 
-Thing = Link | RootQdisc | HtbClass | Leaf | Filter | Pref | Clsact | Redirect
+class Detour(NamedTuple):
+    """The filter that leads one address's traffic of one direction to a link with another number than 0."""
+
+    interface: str
+    network: Network
+    handle: int  # 0: a new filter, for which the kernel chooses one
+
+
+Thing = Link | RootQdisc | HtbClass | Leaf | Filter | Pref | Clsact | Redirect | Detour
 
 
 class Action(StrEnum):
@@ -44,6 +54,33 @@ class Step(NamedTuple):
     action: Action
     direction: Direction | None  # None: of the qdisc clsact, which both directions use
     thing: Thing
+    number: int = 0  # of the link
+
+
+@dataclass(slots=True)
+class Steps:
+    """The steps of one direction and link, as they are found."""
+
+    direction: Direction
+    number: int = 0
+    withdraw: list[Step] = field(default_factory=list)
+    prepare: list[Step] = field(default_factory=list)
+    clean_up: list[Step] = field(default_factory=list)
+
+    def step(self, action: Action, thing: Thing) -> Step:
+        return Step(action, self.direction, thing, self.number)
+
+    def add(self, thing: Thing) -> None:
+        self.prepare.append(self.step(Action.ADD, thing))
+
+    def change(self, thing: Thing) -> None:
+        self.prepare.append(self.step(Action.CHANGE, thing))
+
+    def delete(self, thing: Thing) -> None:
+        self.prepare.append(self.step(Action.DELETE, thing))
+
+    def delete_later(self, thing: Thing) -> None:
+        self.clean_up.append(self.step(Action.DELETE, thing))
 
 
 class FailedStep(NamedTuple):
@@ -57,7 +94,7 @@ class FailedStep(NamedTuple):
 class ShapingPlan(NamedTuple):
     """The steps of one cycle. From any state, after any part of them, the next cycle reaches the desired state."""
 
-    withdraw: tuple[Step, ...] = ()  # redirects that lead nowhere
+    withdraw: tuple[Step, ...] = ()  # redirects and detours that lead nowhere
     prepare: tuple[Step, ...] = ()  # before peers are added
     clean_up: tuple[Step, ...] = ()  # after peers were removed
     no_minor: tuple[str, ...] = ()  # devices that stay unshaped, because no minor is free

@@ -4,7 +4,7 @@ Both directions have a tree of their own: a link of kind ifb with an HTB at its 
 class. Sources: uapi/linux/pkt_sched.h, net/sched/sch_htb.c and sch_fq_codel.c in Linux.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -14,7 +14,8 @@ from wgsyncd.core.shaping.profiles import Direction
 
 MAJOR = 0x7767  # the handle of both roots: "wg"
 MAX_MINOR = 32767  # handles of leaves have 16 bits, and the upper half is the kernel's own choice
-LINKS = {Direction.DOWN: "wgsyncd-down", Direction.UP: "wgsyncd-up"}
+LINKS = {Direction.DOWN: "wgsyncd-down", Direction.UP: "wgsyncd-up"}  # with the number 0
+MOST_LINKS = 32  # of one direction. Links with the numbers from 1 on have them in their name: "wgsyncd-down1"
 QUEUE = 1000  # packets: txqueuelen of the links
 DEVICE_PREFS, EXEMPT_PREFS = {4: 10, 16: 11}, {4: 5, 16: 6}  # by bytes of an address. The lower pref comes first
 NOT_SHAPED = 0  # the minor of filters for exempt networks: HTB sends their packets at once
@@ -109,8 +110,16 @@ class Port:
 
     hook: Hook = Hook.NONE
     redirects: Mapping[Direction, int] = field(default_factory=dict)  # wgsyncd's own: the link's index, 0: gone
-    taken: frozenset[Direction] = frozenset()  # where a foreign filter has wgsyncd's pref
+    taken: frozenset[Direction] = frozenset()  # where a foreign filter has one of wgsyncd's prefs
     has_foreign_filters: bool = False
+    detours: Mapping[tuple[Direction, Network], "Led"] = field(default_factory=dict)  # wgsyncd's own
+
+
+class Led(NamedTuple):
+    """Where the traffic of one address is led by a filter of its own."""
+
+    handle: int  # of the filter
+    link: int  # its index. 0: it is gone
 
 
 class Passed(NamedTuple):
@@ -133,9 +142,24 @@ class ShapedTraffic(NamedTuple):
 class KernelState:
     """All that shaping has in the kernel: the trees, and every interface that exists or has a hook."""
 
-    trees: Mapping[Direction, Tree]
+    trees: Mapping[Direction, Tree]  # of the links with the number 0
     ports: Mapping[str, Port]  # by interface
     passed: Mapping[Direction, Passed] = field(default_factory=dict, compare=False)
+    more: Mapping[int, Mapping[Direction, Tree]] = field(default_factory=dict)  # of the links with other numbers
+
+    def every_tree(self) -> Iterator[tuple[int, Direction, Tree]]:
+        """All trees, with the number and the direction of their link."""
+        for number, trees in (0, self.trees), *self.more.items():
+            for direction, tree in trees.items():
+                yield number, direction, tree
+
+
+def link_name(direction: Direction, number: int) -> str:
+    """The name of a link."""
+    return f"{LINKS[direction]}{number or ''}"
+
+
+PLACES = {link_name(one, number): (one, number) for number in range(MOST_LINKS) for one in Direction}  # by name
 
 
 def ticks(rate: int, size: int) -> int:

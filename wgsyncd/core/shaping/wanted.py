@@ -80,10 +80,13 @@ def wanted_shaping(
     return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, choices)
 
 
-def devices_by_minor(wanted: Wanted, filters: Iterable[Filter]) -> Mapping[int, str]:
-    """The device whose traffic goes to each class, as the filters say."""
+def devices_by_minor(wanted: Wanted, filters: Iterable[tuple[int, Filter]]) -> Mapping[tuple[int, int], str]:
+    """The device whose traffic goes to each class, by the number of the link and the minor of the class.
+
+    ``filters``: each with the number of its link.
+    """
     names = {net: one.device for one in wanted.devices for net in one.addresses}
-    return {one.minor: names[one.network] for one in filters if one.network in names}
+    return {(number, one.minor): names[one.network] for number, one in filters if one.network in names}
 
 
 def _addresses(changes: Iterable[Change]) -> Iterable[Network]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, RootQdisc, Step
-from wgsyncd.core.shaping.tree import DEVICE_PREFS, LINKS, MAJOR, QUEUE, Filter, HtbClass, Leaf, Pref
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, Link, Redirect, RootQdisc, Step
+from wgsyncd.core.shaping.tree import DEVICE_PREFS, MAJOR, QUEUE, Filter, HtbClass, Leaf, Pref, link_name
 from wgsyncd.dataplane.netlink import U32, attr
 
 # uapi/linux/rtnetlink.h
@@ -41,7 +41,7 @@ FQ_TARGET, FQ_LIMIT, FQ_INTERVAL, FQ_FLOWS, FQ_MEMORY = 1, 2, 3, 5, 9  # TCA_FQ_
 # uapi/linux/gen_stats.h: bytes, and packets waiting, bytes waiting, drops
 STATS_BASIC, STATS_QUEUE, BASIC, QUEUE_STATS = 1, 3, Struct("=Q"), Struct("=III")
 # uapi/linux/pkt_cls.h
-FLOWER_CLASSID, FLOWER_ETH_TYPE, FLOWER_FLAGS, FLOWER_IN_HW_COUNT = 1, 8, 22, 86
+FLOWER_CLASSID, FLOWER_ACT, FLOWER_ETH_TYPE, FLOWER_FLAGS, FLOWER_IN_HW_COUNT = 1, 3, 8, 22, 86
 FLOWER_KEYS = {(4, False): 10, (4, True): 12, (16, False): 14, (16, True): 16}  # by bytes, and whether destination
 MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS = 2, 1, 2
 TCA_MIRRED_PARMS, TC_ACT_STOLEN, TCA_EGRESS_REDIR = 2, 4, 1
@@ -50,6 +50,7 @@ _SKIP_HW = 1  # TCA_CLS_FLAGS_SKIP_HW
 _ETHERNET = 1  # TC_LINKLAYER_ETHERNET: HTB needs no rate tables then (net/sched/sch_htb.c)
 REDIRECT_PREF, REDIRECT_HANDLE = 63335, 1
 ETH_P_IP, ETH_P_IPV6, ETH_P_ALL = 0x0800, 0x86DD, 0x0003  # uapi/linux/if_ether.h
+DETOUR_PREFS = {ETH_P_IP: 63333, ETH_P_IPV6: 63334}
 
 _FLAGS = {Action.ADD: NLM_F_CREATE | NLM_F_EXCL, Action.CHANGE: 0, Action.DELETE: 0}
 
@@ -74,16 +75,18 @@ def get_objects(index: int = 0, parent: int = 0) -> bytes:
 
 def encode(step: Step, index: int, interfaces: Mapping[str, int]) -> Request:
     """The message of a step. ``index``: of the direction's link. ``interfaces``: the index of each interface."""
-    action, direction, thing = step
+    action, direction, thing, _ = step
     flags = _FLAGS[action]
     match thing:
         case Link():
-            return _link(action, flags, LINKS[direction or Direction.DOWN], index)
+            return _link(action, flags, link_name(direction or Direction.DOWN, step.number), index)
         case Clsact(interface):
             kind = DELQDISC if action is Action.DELETE else NEWQDISC
             return _tc(kind, flags, interfaces[interface], INGRESS_HANDLE, TC_H_CLSACT, 0, _kind("clsact"))
         case Redirect(interface):
             return _redirect(action, flags, interfaces[interface], HOOKS[direction or Direction.DOWN], index)
+        case Detour():
+            return _detour(action, flags, interfaces[thing.interface], thing, direction is Direction.DOWN, index)
         case RootQdisc():
             glob = attr(TCA_HTB_INIT, HTB_GLOB.pack(3, 10, 0, 0, 0))
             return _tc(NEWQDISC, flags, index, ROOT_HANDLE, TC_H_ROOT, 0, _kind("htb"), attr(TCA_OPTIONS, glob))
@@ -123,10 +126,23 @@ def _redirect(action: Action, flags: int, interface: int, hook: int, index: int)
     info = _info(REDIRECT_PREF, ETH_P_ALL)
     if action is Action.DELETE:
         return _tc(DELTFILTER, flags, interface, REDIRECT_HANDLE, hook, info, _kind("matchall"))
-    mirred = attr(TCA_MIRRED_PARMS, MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, index))
-    first = attr(1, attr(TCA_ACT_KIND, b"mirred\0") + attr(TCA_ACT_OPTIONS, mirred))
-    options = attr(TCA_OPTIONS, attr(MATCHALL_ACT, first))
+    options = attr(TCA_OPTIONS, attr(MATCHALL_ACT, _mirred(index)))
     return _tc(NEWTFILTER, flags, interface, REDIRECT_HANDLE, hook, info, _kind("matchall"), options)
+
+
+def _detour(action: Action, flags: int, interface: int, one: Detour, is_down: bool, index: int) -> Request:
+    protocol = ETH_P_IP if len(one.network.packed) == 4 else ETH_P_IPV6
+    info, hook = _info(DETOUR_PREFS[protocol], protocol), HOOKS[Direction.DOWN if is_down else Direction.UP]
+    if action is Action.DELETE:
+        return _tc(DELTFILTER, flags, interface, one.handle, hook, info, _kind("flower"))
+    options = attr(FLOWER_FLAGS, U32.pack(_SKIP_HW)) + attr(FLOWER_ETH_TYPE, protocol.to_bytes(2))
+    options += _network(one.network, is_down) + attr(FLOWER_ACT, _mirred(index))
+    return _tc(NEWTFILTER, flags, interface, one.handle, hook, info, _kind("flower"), attr(TCA_OPTIONS, options))
+
+
+def _mirred(index: int) -> bytes:
+    mirred = attr(TCA_MIRRED_PARMS, MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, index))
+    return attr(1, attr(TCA_ACT_KIND, b"mirred\0") + attr(TCA_ACT_OPTIONS, mirred))
 
 
 def _class(action: Action, flags: int, index: int, one: HtbClass) -> Request:

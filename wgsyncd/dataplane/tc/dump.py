@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.tree import DEVICE_PREFS, EXEMPT_PREFS, LINKS, MAJOR, Filter, HtbClass, Leaf, Passed, Pref
+from wgsyncd.core.shaping.tree import DEVICE_PREFS, EXEMPT_PREFS, MAJOR, PLACES, Filter, HtbClass, Leaf, Passed, Pref
 from wgsyncd.dataplane.netlink import U32, attributes, number
 from wgsyncd.dataplane.tc import codec
 
@@ -86,12 +86,13 @@ def qdisc(payload: bytes) -> QdiscFound:
 
 
 def passed_by_trees(qdiscs: Iterable[QdiscFound], links: Mapping[int, str]) -> dict[Direction, Passed]:
-    """What the roots of both trees have sent and dropped. ``links``: names by index."""
-    directions = {name: direction for direction, name in LINKS.items()}
-    return {
-        directions[links[one.ifindex]]: one.passed
-        for one in qdiscs if one.parent == codec.TC_H_ROOT and links.get(one.ifindex) in directions
-    }  # fmt: skip
+    """What the roots of all trees of a direction have sent and dropped. ``links``: names by index."""
+    found = dict[Direction, Passed]()
+    for one in qdiscs:
+        if one.parent == codec.TC_H_ROOT and (place := PLACES.get(links.get(one.ifindex, ""))):
+            before = found.get(place[0], Passed())
+            found[place[0]] = Passed(before.sent + one.passed.sent, before.dropped + one.passed.dropped)
+    return found
 
 
 def _passed(stats: bytes) -> Passed:
@@ -147,6 +148,11 @@ def _htb(options: bytes) -> tuple[int, int, int, int, int]:
 
 @lru_cache(maxsize=1 << 16)  # a filter's message does not change, so thousands of them are decoded once
 def filter_of(payload: bytes) -> FilterFound:
+    return counting_filter(payload)
+
+
+def counting_filter(payload: bytes) -> FilterFound:
+    """A filter with an action. Its message counts packets, so it is another one each time."""
     _, _, _, _, handle, _, info = _unpack(codec.TCMSG, payload)
     found = _attributes(payload)
     chain = int.from_bytes(found.get(codec.TCA_CHAIN, b""), byteorder)
@@ -172,19 +178,24 @@ def filters(payloads: Iterable[bytes], direction: Direction) -> tuple[tuple[Filt
 def _flower(one: FilterFound, direction: Direction) -> Filter:
     keys = _nested(one.options)
     minor = int.from_bytes(keys.get(codec.FLOWER_CLASSID, b""), byteorder) & 0xFFFF
-    size = 4 if one.protocol == codec.ETH_P_IP else 16
-    key = codec.FLOWER_KEYS[size, (one.pref in DEVICE_PREFS.values()) == (direction is Direction.DOWN)]
-    network: Network | None = None
+    is_device = one.pref in DEVICE_PREFS.values()
+    network = _network(keys, one.protocol, is_device == (direction is Direction.DOWN))
+    if is_device and network is not None and network.prefixlen != len(network.packed) * 8:
+        network = None
+    return Filter(one.pref, one.handle, network, minor)
+
+
+def _network(keys: Mapping[int, bytes], protocol: int, is_destination: bool) -> Network | None:
+    """The one network that a flower filter looks for. None: it looks for something else."""
+    size = 4 if protocol == codec.ETH_P_IP else 16
+    key = codec.FLOWER_KEYS[size, is_destination]
     if not keys.keys() - _HARMLESS - {key, key + 1}:
         address, mask = keys.get(key, bytes(size)), keys.get(key + 1, bytes(size))
         bits = int.from_bytes(mask)
         length = bits.bit_count()
         if len(address) == len(mask) == size and bits == (1 << length) - 1 << size * 8 - length:
-            network = Network(address, length)
-    is_single = network is not None and network.prefixlen == size * 8
-    if one.pref in DEVICE_PREFS.values() and not is_single:
-        network = None
-    return Filter(one.pref, one.handle, network, minor)
+            return Network(address, length)
+    return None
 
 
 def redirect(one: FilterFound) -> int | None:
@@ -192,7 +203,24 @@ def redirect(one: FilterFound) -> int | None:
     place = (one.pref, one.handle, one.kind, one.chain)
     if place != (codec.REDIRECT_PREF, codec.REDIRECT_HANDLE, "matchall", 0):
         return None
-    actions = _nested(_nested(one.options).get(codec.MATCHALL_ACT, b""))
+    return _target(_nested(one.options).get(codec.MATCHALL_ACT, b""))
+
+
+def detour(one: FilterFound, direction: Direction) -> tuple[Network, int] | None:
+    """The address of a detour, and the index of the link where it leads. None: the filter is another one."""
+    if one.kind != "flower" or one.chain or codec.DETOUR_PREFS.get(one.protocol) != one.pref:
+        return None
+    keys = dict(_nested(one.options))
+    target = _target(keys.pop(codec.FLOWER_ACT, b""))
+    network = _network(keys, one.protocol, direction is Direction.DOWN)
+    if target is None or network is None or network.prefixlen != len(network.packed) * 8:
+        return None
+    return network, target
+
+
+def _target(value: bytes) -> int | None:
+    """The index of the link where a filter's only action redirects to."""
+    actions = _nested(value)
     first = _nested(actions.get(1, b""))
     if len(actions) != 1 or _text(first.get(codec.TCA_ACT_KIND, b"")) != "mirred":
         return None

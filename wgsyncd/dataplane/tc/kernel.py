@@ -6,13 +6,15 @@ adds what the dump lacked is refused with EEXIST, if it is there, and the next c
 
 import contextlib
 import socket
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Clsact, FailedStep, Link, Redirect, Step
-from wgsyncd.core.shaping.tree import LINKS, Hook, KernelState, Leaf, Port, Root, Tree
+from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, Step
+from wgsyncd.core.shaping.tree import PLACES, Hook, KernelState, Leaf, Led, Port, Root, Tree, link_name
 from wgsyncd.dataplane.tc import codec, dump
 from wgsyncd.dataplane.tc.news import LinkNews
 from wgsyncd.dataplane.tc.talk import Talk
@@ -63,29 +65,26 @@ class KernelTc:
     def _read(self) -> KernelState:
         links = [dump.link(one) for one in self._talk.dump(codec.GETLINK, codec.get_links())]
         qdiscs = [dump.qdisc(one) for one in self._talk.dump(codec.GETQDISC, codec.get_objects())]
-        by_name = {one.name: one for one in links}
-        trees = {}
-        for direction, name in LINKS.items():
-            trees[direction] = Tree()
-            if (link := by_name.get(name)) is not None:
-                trees[direction] = self._tree(direction, link, [one for one in qdiscs if one.ifindex == link.ifindex])
+        by_index = defaultdict[int, list[dump.QdiscFound]](list)
+        for one in qdiscs:
+            by_index[one.ifindex].append(one)
+        trees = _numbered(links, lambda direction, link: self._tree(direction, link, by_index[link.ifindex]))
         hooks = {one.ifindex: one for one in qdiscs if one.handle == codec.INGRESS_HANDLE}
         ports = {one.name: self._port(one.ifindex, hooks.get(one.ifindex)) for one in links}
-        return KernelState(trees, ports, dump.passed_by_trees(qdiscs, {one.ifindex: one.name for one in links}))
+        passed = dump.passed_by_trees(qdiscs, {one.ifindex: one.name for one in links})
+        return KernelState(trees.pop(0), ports, passed, trees)
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
-        """The links of both trees and the redirects of these interfaces, without the trees themselves. It is cheap."""
+        """The links of all trees, and what leads these interfaces there, without the trees themselves. It is cheap."""
         try:
             links = {one.name: one for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
-            trees = {}
-            for direction, name in LINKS.items():
-                trees[direction] = _as_live(one) if (one := links.get(name)) else Tree()
+            trees = _numbered(links.values(), lambda _, link: _as_live(link))
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
             self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
-        return KernelState(trees, ports)
+        return KernelState(trees.pop(0), ports, more=trees)
 
     def _tree(self, direction: Direction, link: dump.LinkFound, qdiscs: Sequence[dump.QdiscFound]) -> Tree:
         root = next((one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle), None)
@@ -109,19 +108,21 @@ class KernelTc:
         if hook.kind != "clsact" or hook.has_block:
             return Port(Hook.INGRESS)
         redirects, taken, has_foreign = {}, set[Direction](), False
+        detours: dict[tuple[Direction, Network], Led] = {}
         for direction, parent in codec.HOOKS.items():
             for payload in self._talk.dump(codec.GETTFILTER, codec.get_objects(index, parent)):
-                one = dump.filter_of(payload)
-                if not one.handle and one.kind == "matchall":  # the head of a pref, which has no filter of its own
+                one = dump.counting_filter(payload)
+                if not one.handle and one.kind in ("matchall", "flower"):  # the head of a pref, no filter of its own
                     continue
-                target = dump.redirect(one)
-                if target is not None:
+                if (target := dump.redirect(one)) is not None:
                     redirects[direction] = target
+                elif (found := dump.detour(one, direction)) is not None:
+                    detours[direction, found[0]] = Led(one.handle, found[1])
                 else:
                     has_foreign = True
-                    if one.pref == codec.REDIRECT_PREF:
+                    if one.pref in (codec.REDIRECT_PREF, *codec.DETOUR_PREFS.values()):
                         taken.add(direction)
-        return Port(Hook.CLSACT, redirects, frozenset(taken), has_foreign)
+        return Port(Hook.CLSACT, redirects, frozenset(taken), has_foreign, detours)
 
     # -- changing
 
@@ -146,7 +147,7 @@ class KernelTc:
     def _one_by_one(self, step: Step) -> list[FailedStep]:
         if step.action is Action.DELETE and isinstance(step.thing, Clsact):
             port = self._port_now(step.thing.interface)
-            if port.hook is not Hook.CLSACT or port.redirects or port.has_foreign_filters:
+            if port.hook is not Hook.CLSACT or port.redirects or port.detours or port.has_foreign_filters:
                 return []  # Somebody has made a filter here meanwhile.
         return self._send([step])
 
@@ -161,15 +162,16 @@ class KernelTc:
 
     def _send(self, steps: Sequence[Step]) -> list[FailedStep]:
         failed: list[FailedStep] = []
-        indexes = {one: _index(name) for one, name in LINKS.items()}
-        names = {step.thing.interface for step in steps if isinstance(step.thing, Clsact | Redirect)}
+        places = {(step.direction, step.number) for step in steps}
+        indexes = {(one, number): _index(link_name(one, number)) for one, number in places if one is not None}
+        names = {step.thing.interface for step in steps if isinstance(step.thing, Clsact | Redirect | Detour)}
         interfaces = {name: _index(name) for name in names}
         batch: list[tuple[Step, codec.Request]] = []
         size = 0
         for step in steps:
-            index = indexes.get(step.direction, 0) if step.direction is not None else 0
+            index = indexes[step.direction, step.number] if step.direction is not None else 0
             thing = step.thing
-            place = interfaces[thing.interface] if isinstance(thing, Clsact | Redirect) else index
+            place = interfaces[thing.interface] if isinstance(thing, Clsact | Redirect | Detour) else index
             if not place and not (isinstance(thing, Link) and step.action is Action.ADD):
                 failed.append(FailedStep(step, "ENODEV", "no such interface"))
                 continue
@@ -180,6 +182,18 @@ class KernelTc:
             batch.append((step, request))
             size += len(request.payload) + 16
         return failed + (self._talk.exchange(batch) if batch else [])
+
+
+def _numbered(
+    links: Iterable[dump.LinkFound], tree: Callable[[Direction, dump.LinkFound], Tree]
+) -> dict[int, dict[Direction, Tree]]:
+    """The trees of the links by number. Number 0 is always there, and each number has both directions."""
+    found = {0: {direction: Tree() for direction in Direction}}
+    for link in links:
+        if place := PLACES.get(link.name):
+            direction, number = place
+            found.setdefault(number, {one: Tree() for one in Direction})[direction] = tree(direction, link)
+    return {number: found[number] for number in sorted(found)}
 
 
 def _as_live(link: dump.LinkFound) -> Tree:

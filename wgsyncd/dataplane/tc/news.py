@@ -7,7 +7,7 @@ import errno
 import socket
 from collections.abc import Iterator
 
-from wgsyncd.core.shaping.tree import LINKS
+from wgsyncd.core.shaping.tree import PLACES
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.tc import codec, dump
 
@@ -59,4 +59,4 @@ class LinkNews:
 
 
 def _is_ours(message: netlink.Message) -> bool:
-    return message.type in (codec.NEWLINK, codec.DELLINK) and dump.link(message.payload).name in LINKS.values()
+    return message.type in (codec.NEWLINK, codec.DELLINK) and dump.link(message.payload).name in PLACES

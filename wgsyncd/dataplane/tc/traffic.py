@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.tree import LINKS, ShapedTraffic
+from wgsyncd.core.shaping.tree import PLACES, ShapedTraffic
 from wgsyncd.dataplane.netlink import attributes
 from wgsyncd.dataplane.tc import codec, dump
 from wgsyncd.dataplane.tc.kernel import KernelTc
@@ -25,7 +25,7 @@ class TrafficReader(KernelTc):
                 own.add(parse_host(one))
         links = {one.name: one.ifindex for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
         found = {}
-        for direction, name in LINKS.items():
+        for name, (direction, _) in PLACES.items():
             if not (index := links.get(name)):
                 continue
             which = codec.get_objects(index, codec.ROOT_HANDLE)
