@@ -69,12 +69,11 @@ def _stream(connection: Connection, server: int) -> None:
 def _copy(connection: Connection, server: int) -> None:
     connection.execute("CREATE TEMPORARY TABLE many (text text)")
 
-    def rows() -> Iterator[tuple[str]]:
+    def lines() -> Iterator[str]:
         os.kill(server, signal.SIGSTOP)
-        while True:
-            yield ("x" * 10000,)
+        yield from ("x" * 10000 + "\n" for _ in range(5000))  # more than the buffers of a socket take
 
-    connection.copy("COPY pg_temp.many FROM STDIN", rows())
+    connection.copy_text("COPY pg_temp.many FROM STDIN", lines())
 
 
 def test_the_server_ends_a_lock_first_then_a_statement_then_this_side_stops_to_listen(nexa: NexavpnDatabase) -> None:
@@ -86,7 +85,7 @@ def test_the_server_ends_a_lock_first_then_a_statement_then_this_side_stops_to_l
 
 def test_rows_come_whole_and_one_by_one(connection: Connection) -> None:
     connection.execute("CREATE TEMPORARY TABLE many (number int, text text)")
-    connection.copy("COPY pg_temp.many FROM STDIN", ((number, None) for number in range(2500)))
+    connection.copy_text("COPY pg_temp.many FROM STDIN", (f"{number}\t\\N\n" for number in range(2500)))
     sql = "SELECT number, text FROM pg_temp.many WHERE number >= %s ORDER BY number"
     assert list(connection.stream(sql, (0,))) == connection.query(sql, (0,)) == [(one, None) for one in range(2500)]
     assert connection.execute("UPDATE pg_temp.many SET text = '' WHERE number < %s", (7,)) == 7

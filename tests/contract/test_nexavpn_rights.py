@@ -170,7 +170,7 @@ def test_own_rows_are_written_as_the_store_writes_them(berlin: Connection) -> No
         berlin.execute(
             "CREATE TEMPORARY TABLE stage (node text, device uuid, rx bigint, tx bigint) ON COMMIT DELETE ROWS"
         )
-        berlin.copy("COPY pg_temp.stage FROM STDIN", [(BERLIN, row_id("device", BERLIN), 1, 2)])
+        berlin.copy_text("COPY pg_temp.stage FROM STDIN", [f"{BERLIN}\t{row_id('device', BERLIN)}\t1\t2\n"])
         add = """INSERT INTO wgsyncd.totals (node, device, rx, tx) SELECT * FROM pg_temp.stage
                  ON CONFLICT (node, device) DO UPDATE SET rx = totals.rx + excluded.rx, tx = totals.tx + excluded.tx"""
         assert berlin.execute(add) == berlin.execute(add) == 1

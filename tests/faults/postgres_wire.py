@@ -52,7 +52,7 @@ class PostgresWire(Wire):
         return True, self._named(text.partition(b"\0")[0].decode("utf-8", "replace").strip())
 
     def _named(self, text: str) -> str:
-        if text.startswith("UPDATE wgsyncd.node_states SET revision"):
+        if text.startswith("WITH raised AS ("):
             self._writes = True
         elif text == "COMMIT":
             text, self._writes = "COMMIT of writes" if self._writes else "COMMIT of reads", False

@@ -103,14 +103,11 @@ class Connection:
         with self._cursor() as cursor:
             return cursor.execute(sql, values or None).rowcount
 
-    def copy(self, sql: str, rows: Iterable[Values]) -> None:
-        """Send rows by ``COPY … FROM STDIN``. A table with row level security takes none, a temporary table does."""
-        with self._cursor() as cursor, cursor.copy(sql) as copy:
-            for row in rows:
-                copy.write_row(row)
-
     def copy_text(self, sql: str, lines: Iterable[str]) -> None:
-        """The same, with lines of COPY's text form."""
+        """Send lines of COPY's text form by ``COPY … FROM STDIN``.
+
+        A table with row level security takes none, a temporary table does.
+        """
         with self._cursor() as cursor, cursor.copy(sql) as copy:
             copy.write("".join(lines))
 
@@ -198,7 +195,7 @@ class Connection:
 
     def check_held(self) -> None:
         """StoreError unless this session holds the lock of :meth:`hold`. To be asked in each transaction that posts."""
-        if self._node and self.query(_PID)[0][0] not in self._holders():
+        if self._node and not self.query(f"{_HOLDERS} AND l.pid = pg_backend_pid()", (self._key,)):
             raise Pooled
 
     def _holders(self) -> dict[int, str]:

@@ -119,8 +119,7 @@ class NexaStore:
 
     def load_devices(self, devices: frozenset[str]) -> tuple[DeviceRow, ...] | None:
         self._ensure_prepared()
-        with self._connection.transaction(snapshot=True):
-            return self._rows.some(self._connection, self._trail.gateways, devices)
+        return self._rows.some(self._connection, self._trail.gateways, devices)
 
     def digest(self, *, at_once: bool = False) -> object:
         return self._digest.read(self._connection, at_once=at_once)
