@@ -46,6 +46,19 @@ def test_a_good_row(nexa: NexavpnTables) -> None:
     assert not row(store).has_no_usage
 
 
+def test_a_device_whose_address_another_one_has_is_not_planned_alone(nexa: NexavpnTables) -> None:
+    store = nexa.store()
+    nexa.insert(5)
+    nexa.insert(6)
+    five, six = (frozenset((str(nexa.id(number)),)) for number in (5, 6))
+    assert [one.device for one in store.load_devices(five) or ()] == [*five]
+    nexa.update("wireguard_peers", nexa.peer_id(6), assigned_ip=address(5))
+    assert store.load_devices(five) is None
+    assert len(store.load_devices(five | six) or ()) == 2, "both are planned together"
+    nexa.update("wireguard_peers", nexa.peer_id(6), deleted_at="2026-01-01")
+    assert store.load_devices(five) is not None, "a deleted peer is no rival"
+
+
 def test_a_loss_of_access_is_remembered_beside_removals(nexa: NexavpnTables) -> None:
     store, both = nexa.store(), (Removal(1000.0, 2, 0, 60, access=True), Removal(1001.0, 1, 1, 60))
     commit(store, WriteBatch(removals=both, uptime=1001.0))
