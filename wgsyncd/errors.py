@@ -133,7 +133,7 @@ def place_of(error: BaseException) -> str:
     return " in ".join((type(error).__name__, *(f"{Path(one.filename).name}:{one.lineno}" for one in place)))
 
 
-def one_line(error: Exception) -> str:
+def in_short(error: Exception) -> str:
     """What a command says of any error: the text of a known one, else :func:`place_of` a bug."""
     if isinstance(error, WgsyncdError):
         return str(error)

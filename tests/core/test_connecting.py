@@ -60,16 +60,16 @@ def test_what_was_measured(name: str) -> None:
         (148 * 3, 92 * 3 + 32 * 9, 10, (0, 64), Connection.NO_DATA_ACCEPTED),
         (688, 1360, 6, (0, 32), Connection.NO_DATA_ACCEPTED),  # measured: six minutes, a keepalive for each new session
         (2708, 2428, 26, (0, 32), Connection.NO_DATA_ACCEPTED),  # measured: seven minutes at a loss of 40 %
-        (148 + 128, 92 + 128, 10, (0, 0), Connection.UNCLEAR),  # one ping of 84 bytes, or four keepalives
+        (148 + 128, 92 + 128, 10, (0, 0), Connection.AMBIGUOUS),  # one ping of 84 bytes, or four keepalives
         (148 + 128, 92 + 128, 10, (128, 128), Connection.CONNECTED),  # four keepalives do not come in 15 seconds
         (13108, 13020, 113, (2176, 2176), Connection.CONNECTED),  # measured: a ping each second, which was answered
         (17896, 17720, 31, (2304, 2304), Connection.CONNECTED),  # measured
         (1500, 916, 5, (340, 220), Connection.CONNECTED),  # measured: one ping in a minute, and a keepalive
-        (1724, 1044, 94, (0, 0), Connection.UNCLEAR),  # measured: the same
-        (732, 500, 29, (0, 32), Connection.UNCLEAR),  # measured: another address, keepalive, and a packet in 40 s
-        (912, 560, 5, (32, 32), Connection.UNCLEAR),  # measured: another address, keepalive, and a burst each minute
-        (148 * 300 + 32 * 1500, 92 * 300 + 32 * 600, 10, (32, 32), Connection.UNCLEAR),  # the same after ten hours
-        (148 * 300 + 32 * 1500, 92 * 300 + 32 * 600, 10, (32, 0), Connection.UNCLEAR),
+        (1724, 1044, 94, (0, 0), Connection.AMBIGUOUS),  # measured: the same
+        (732, 500, 29, (0, 32), Connection.AMBIGUOUS),  # measured: another address, keepalive, and a packet in 40 s
+        (912, 560, 5, (32, 32), Connection.AMBIGUOUS),  # measured: another address, keepalive, and a burst each minute
+        (148 * 300 + 32 * 1500, 92 * 300 + 32 * 600, 10, (32, 32), Connection.AMBIGUOUS),  # the same after ten hours
+        (148 * 300 + 32 * 1500, 92 * 300 + 32 * 600, 10, (32, 0), Connection.AMBIGUOUS),
         (148 * 300 + 32 * 1500, 92 * 300 + 32 * 600, 10, (1600, 800), Connection.CONNECTED),  # a device at work
         (10**5, 5 * 10**5, 10, (0, 0), Connection.CONNECTED),  # a device that has read pages, and rests
         ((148 + 128) * 9, (92 + 128) * 9, 10, (128, 128), Connection.CONNECTED),  # a ping in each session

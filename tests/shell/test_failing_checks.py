@@ -96,7 +96,7 @@ def test_a_check_without_end_is_a_finding(
                 continue
         yield
 
-    monkeypatch.setattr(doctor, "LONGEST", 0.05)
+    monkeypatch.setattr(doctor, "CHECK_TIMEOUT", 0.05)
     monkeypatch.setattr(wiring, "check_store", check)
     found = {one["check"]: one for one in document(config, capsys)}
     assert found["database"]["message"].endswith("it took longer than 0.05 s")

@@ -289,7 +289,7 @@ _CONNECTIONS = {
     Connection.UNANSWERED: "It is connected from {endpoint}, but its packets get no answers: the server does not"
     " forward them (`sysctl net.ipv4.ip_forward` must say 1), nothing routes answers back, or it sends from another"
     " address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
-    Connection.UNCLEAR: "It is connected from {endpoint}, handshake {ago}. Whether the server accepts its packets"
+    Connection.AMBIGUOUS: "It is connected from {endpoint}, handshake {ago}. Whether the server accepts its packets"
     " cannot be told: keepalives alone would count as much. Let the customer send for a minute. If `ip -s -s link show"
     " {interface}` then counts more RX errors (frame), the device sends from another address than {addresses}",
     Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If the customer still reaches nothing, see"

@@ -20,7 +20,7 @@ from typing import NoReturn
 from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.core.words import counted
-from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError, one_line
+from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError, in_short
 
 PROGRAM = (
     "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(end="", flush=True)
         except OSError:  # a closed pipe, a full disk
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the interpreter tries again as it ends
-        _print_error(one_line(error))
+        _print_error(in_short(error))
         return 1
 
 

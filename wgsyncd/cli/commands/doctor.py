@@ -25,10 +25,10 @@ from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
-from wgsyncd.errors import ConfigError, UserError, one_line
+from wgsyncd.errors import ConfigError, UserError, in_short
 
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
-LONGEST = 90.0  # seconds for one check. The longest one, of the database, stops to ask after 60
+CHECK_TIMEOUT = 90.0  # seconds for one check. The longest one, of the database, stops to ask after 60
 T = TypeVar("T")
 _OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
 
@@ -112,12 +112,12 @@ class _Checks:
     ) -> T:
         """What ``ask`` returns. If it fails, that is a finding, and ``unknown`` is returned."""
         try:
-            return client.within(LONGEST, UserError(f"it took longer than {LONGEST:g} s"), ask)
+            return client.within(CHECK_TIMEOUT, UserError(f"it took longer than {CHECK_TIMEOUT:g} s"), ask)
         except reraised:
             raise
         except Exception as error:
             mend = "sudo wgsyncd doctor" if os.geteuid() else _LOG
-            self._found.append(fault(check, f"this check failed, so it found nothing more: {one_line(error)}", mend))
+            self._found.append(fault(check, f"this check failed, so it found nothing more: {in_short(error)}", mend))
             return unknown
 
 

@@ -30,7 +30,7 @@ from wgsyncd.engine.recent_report import RecentChange
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.engine.verdict import Verdict, judge
-from wgsyncd.errors import ConfigError, StoreError, one_line
+from wgsyncd.errors import ConfigError, StoreError, in_short
 
 LEAST = 3  # devices: where there is room for fewer, --watch shows none
 ROOMY, FEW = 40, 3  # on a screen with fewer lines, --watch shows so many of the last changes
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError:
         raise
     except Exception as error:
-        print(output.sanitize(f"wgsyncd: {one_line(error)}"), file=sys.stderr)
+        print(output.sanitize(f"wgsyncd: {in_short(error)}"), file=sys.stderr)
         return 3
     try:
         if args.watch and not args.json:

@@ -32,7 +32,7 @@ class Connection(StrEnum):
     KNOCKS_AGAIN = "knocks_again"  # it was connected before, and now it knocks as in NOT_ACCEPTED
     NO_DATA_ACCEPTED = "no_data_accepted"  # connected, but the server drops all its packets
     UNANSWERED = "unanswered"  # connected, and its packets get no answers
-    UNCLEAR = "unclear"  # connected, and its counters fit NO_DATA_ACCEPTED as well as a device that sends little
+    AMBIGUOUS = "unclear"  # connected, and its counters fit NO_DATA_ACCEPTED as well as a device that sends little
     CONNECTED = "connected"
 
 
@@ -51,7 +51,7 @@ def diagnose(found: PeerState, recent: tuple[int, int], now: float) -> Connectio
     # A device sends a keepalive after each handshake if no packet waits (wg_packet_send_keepalive in send.c).
     if found.tx <= _FEW and any(theirs <= max(count, 2) and count <= 2 * ours for count, theirs, ours in readings):
         return Connection.NO_DATA_ACCEPTED
-    return Connection.UNCLEAR if readings else Connection.CONNECTED
+    return Connection.AMBIGUOUS if readings else Connection.CONNECTED
 
 
 def _only_handshakes(received: int, sent: int) -> bool:
