@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 
@@ -17,9 +18,10 @@ from tests.tcmodel import TcModel
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.shaping.plan import make_plan
 from wgsyncd.core.shaping.profiles import Direction
-from wgsyncd.core.shaping.steps import Action, Step
+from wgsyncd.core.shaping.steps import Action, Redirect, Step
 from wgsyncd.core.shaping.tree import Hook, Port, Root, top_class
 from wgsyncd.core.shaping.wanted import Wanted
+from wgsyncd.dataplane.tc.codec import GETTFILTER
 from wgsyncd.dataplane.tc.kernel import KernelTc
 
 pytestmark = pytest.mark.vm
@@ -141,3 +143,21 @@ def test_clsact_stays_if_somebody_used_it_meanwhile(tc: KernelTc) -> None:
     run("tc", "filter", "add", "dev", "wg0", "ingress", "pref", "9", "matchall", *MIRROR)
     assert tc.apply(plan.clean_up) == []
     assert tc.read().ports["wg0"] == Port(Hook.CLSACT, has_foreign_filters=True)
+
+
+def test_a_look_reads_filters_again_only_after_a_change(tc: KernelTc) -> None:
+    """A poll takes one look. A node of 10,000 devices has as many filters."""
+    reach(tc, TWO)
+    with mock.patch.object(tc._talk, "dump", wraps=tc._talk.dump) as dump:
+
+        def look() -> tuple[int, list[object]]:
+            """How many times filters were read, and the redirects that lead nowhere."""
+            dump.reset_mock()
+            bad = make_plan(Wanted(), tc.look(["wg0", "wg1"])).withdraw
+            return sum(one.args[0] == GETTFILTER for one in dump.call_args_list), [one.thing for one in bad]
+
+        assert (look(), look()) == ((4, []), (0, [])), "two interfaces, two directions"
+        run("ip", "link", "set", "wgsyncd-down", "down")
+        assert (look(), look()) == ((4, both := [Redirect("wg0"), Redirect("wg1")]), (0, both))
+        tc.apply(make_plan(Wanted(), tc.read()).withdraw)
+        assert look() == (4, [])

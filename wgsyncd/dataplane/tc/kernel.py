@@ -32,6 +32,7 @@ class KernelTc:
     def __init__(self, timeout: float = 30.0) -> None:
         self._talk = Talk(timeout)
         self._news: LinkNews | None = None
+        self._looked: tuple[object, KernelState] | None = None  # by links and interfaces, until this object changes tc
 
     def close(self) -> None:
         self._talk.end()
@@ -75,16 +76,23 @@ class KernelTc:
         return KernelState(trees.pop(0), ports, passed, trees)
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
-        """The links of all trees, and what leads these interfaces there, without the trees themselves. It is cheap."""
+        """The links of all trees, and what leads these interfaces there, without the trees themselves.
+
+        It is cheap. If no link has changed since the last time, the redirects and detours of that time are returned.
+        """
         try:
             links = {one.name: one for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
+            seen = links, frozenset(interfaces)
+            if self._looked and self._looked[0] == seen:
+                return self._looked[1]
             trees = _numbered(links.values(), lambda _, link: _as_live(link))
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
             self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
-        return KernelState(trees.pop(0), ports, more=trees)
+        self._looked = seen, KernelState(trees.pop(0), ports, more=trees)
+        return self._looked[1]
 
     def _tree(self, direction: Direction, link: dump.LinkFound, qdiscs: Sequence[dump.QdiscFound]) -> Tree:
         root = next((one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle), None)
@@ -128,6 +136,7 @@ class KernelTc:
 
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         """Make the steps in their order, in few messages. Returns the steps that the kernel refused."""
+        self._looked = None
         try:
             return self._apply(steps)
         except ValueError as error:
