@@ -144,12 +144,12 @@ class FakeStore(MemoryStore[FakeDatabase]):
                 else any((device["first_handshake_at"], device["last_handshake_at"])),
                 policy.enforce and db.profiles.get(device["contract_id"]),
                 self._limits != "ignore" and db.limits.get(device["contract_id"]),
+                db.contracts.get(device["contract_id"]),
             )
             for _, device in sorted(db.devices.items())
             if device["wg_iface"] not in self._ignored
         ]
-        contracts = {row[2]: db.contracts.get(row[2]) for row in rows}
-        return row_digest(rows, (self._own_conditions(), contracts, db.consent(self._node), db.held(self._node)))
+        return row_digest(rows, (self._own_conditions(), db.consent(self._node), db.held(self._node)))
 
     def _write_audit(self, db: FakeDatabase, events: Sequence[AuditEvent]) -> None:
         db.logs += self._messages.entries(events)

@@ -194,6 +194,16 @@ def test_whatever_changes_of_records_is_written(any_tables: AnyTables, any_store
     assert set(any_store.load_state(calendar()).records.values()) == set(after)
 
 
+def test_all_peers_of_an_interface_are_put_back_and_no_others(any_tables: AnyTables, any_store: Store) -> None:
+    used, fresh = (record(n, row_id=any_tables.id(n), handshake=at) for n, at in ((5, 9), (6, 0)))
+    other = record(7, row_id=any_tables.id(7), interface="wg1", handshake=9)
+    commit(any_store, WriteBatch(records=(used, fresh, other)))
+    back: dict[str, Any] = {"state": RecordState.RESTORING, "epoch": "b:9", "rx": 0, "tx": 0, "sampled_at": NOW}
+    after = replace(used, handshake=USED_BEFORE, **back), replace(fresh, **back)
+    commit(any_store, WriteBatch(records=after))
+    assert set(any_store.load_state(calendar()).records.values()) == {*after, other}
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"rx": 9, "tx": 9}, {"state": RecordState.RESTORING}, {"epoch": "b:9", "state": RecordState.RESTORING}],

@@ -10,7 +10,7 @@ from tests.node import local
 from tests.samples import EPOCH, NOW, calendar, device_name, record, text
 from tests.store_sides import MikyunTables, RealMikyunTables
 from wgsyncd.core.model import Transition
-from wgsyncd.core.peers.row_digest import changed_devices
+from wgsyncd.core.peers.row_digest import SEPARATOR, changed_devices
 from wgsyncd.core.reasons import TransitionKind
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBatch
 from wgsyncd.ports import Store
@@ -99,7 +99,26 @@ def test_two_digests_name_the_devices_with_changed_rows(tables: MikyunTables, st
     now = store.digest()
     assert changed_devices(before, now) == frozenset(map(device_name, (5, 6, 8)))
     tables.contract("0001", "paused")
-    assert changed_devices(now, store.digest()) is None, "any device of the contract"
+    assert changed_devices(now, store.digest()) == frozenset(map(device_name, (5, 7, 8))), "those of the contract"
+
+
+def test_a_new_contract_concerns_its_own_devices_alone(tables: MikyunTables, store: Store) -> None:
+    tables.insert(5)
+    before = store.digest()
+    tables.contract("0009", "active")
+    tables.insert(6, contract_id="0009")
+    assert changed_devices(before, store.digest()) == frozenset((device_name(6),))
+
+
+def test_a_separator_in_a_name_hides_no_change(real_tables: RealMikyunTables) -> None:
+    odd = f"{device_name(5)}{SEPARATOR}1"
+    real_tables.insert(5)
+    real_tables.insert(6, device_id=odd, wg_ip="10.200.0.6")
+    store = real_tables.store()
+    before = store.digest()
+    real_tables.update(6, status="paused")
+    changed = changed_devices(before, store.digest())
+    assert changed is None or odd in changed
 
 
 def test_an_approval_concerns_more_than_some_devices(tables: MikyunTables, store: Store) -> None:

@@ -46,3 +46,15 @@ def test_many_changed_rows_are_reconciled_with_all_rows(
     daemon.watcher.check_digest()
     assert has(node, 8) and has(node, 9)
     assert (node.status.runs["reconcile"], "notify" in node.status.runs) == (2, False)
+
+
+def test_a_changed_contract_concerns_its_devices_alone(node: Node, daemon: Daemon) -> None:
+    node.db.contracts["0001"] = "paused"
+    daemon.watcher.check_digest()
+    assert not has(node, 5)
+    node.db.contracts["0009"] = "active"
+    node.device(8, contract_id="0009", device_id="0009-DEV-008")
+    daemon.watcher.check_digest()
+    assert has(node, 8), "a new customer's first device"
+    assert (node.status.runs["reconcile"], node.status.runs["notify"]) == (1, 2)
+    node.right()

@@ -49,12 +49,14 @@ def intents(
             mark = node_state.interfaces.get(name)
             lost = known is not None and mark is not None and mark.epoch != state.epoch
             restoring = lost or (known is not None and (name, key) in quiet)
+            same = known if known is not None and known.config_digest == want.digest else None
+            address = same.address if same is not None else addresses_of(change.desired)
             record = PeerRecord(
-                name, key, row.id, row.device, row.owner, addresses_of(change.desired), want.digest,
+                name, key, row.id, row.device, row.owner, address, want.digest,
                 RecordState.RESTORING if restoring else RecordState.ADDING, state.epoch, 0, 0,
                 recorded_handshake(0, known.handshake if known is not None else 0), now,
             )  # fmt: skip
-            if known is None or replace(known, sampled_at=now) != record:
+            if known is None or known.epoch != state.epoch or replace(known, sampled_at=now) != record:
                 records.append(record)
         elif change.kind is ChangeKind.REMOVE and known is None and change.current is not None:
             records.append(
@@ -130,14 +132,15 @@ class _OutcomeBuilder:
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         if want is not None and as_wanted and _is_up_to_date(record, want):
             return
-        if record.state is not RecordState.PRESENT:
+        if record.state is RecordState.ADDING:
             self.arrived.append(record)
             return
         fresh = self.fresh(record)
         if fresh == record:
             return
         self.records.append(fresh)
-        if record.config_digest != fresh.config_digest and record.row_id is not None:
+        is_known = record.state is RecordState.PRESENT and record.row_id is not None
+        if is_known and record.config_digest != fresh.config_digest:
             part = UpdatedPart.ADDRESS if record.address != fresh.address else UpdatedPart.OTHER
             self.entries.append(_updated(fresh, part))
 
@@ -174,11 +177,7 @@ class _OutcomeBuilder:
         ``records`` and ``entries``, for the last batch.
         """
         paired = {_device_of(record) for record in self.departed if record.row_id is not None}
-        added = {
-            _device_of(one): one
-            for one in self.arrived
-            if _device_of(one) in paired and one.state is RecordState.ADDING
-        }
+        added = {_device_of(one): one for one in self.arrived if _device_of(one) in paired}
         for record in self.departed:
             before = added.pop(_device_of(record), None)
             new = self.fresh(before) if before is not None else None
@@ -203,11 +202,7 @@ class _OutcomeBuilder:
 
     def _arrivals(self, records: Sequence[PeerRecord], paired: Set[_Device]) -> WriteBatch:
         fresh = tuple(map(self.fresh, records))
-        words = (
-            _added(new)
-            for old, new in zip(records, fresh, strict=True)
-            if old.state is RecordState.ADDING and _device_of(old) not in paired
-        )
+        words = (_added(new) for old, new in zip(records, fresh, strict=True) if _device_of(old) not in paired)
         return WriteBatch(records=fresh, audit=tuple(words))
 
     def _removed(self, record: PeerRecord) -> AuditEvent:

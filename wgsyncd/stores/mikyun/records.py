@@ -7,7 +7,7 @@ a statement than the server needs to execute it.
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from wgsyncd.core.records import PeerRecord
+from wgsyncd.core.records import USED_BEFORE, PeerRecord, recorded_handshake
 from wgsyncd.core.state import NodeState
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.mikyun import pieces
@@ -29,7 +29,8 @@ _COLUMNS = (
     "sampled_at",
 )
 _T = TypeVar("_T")
-_Sets = tuple[tuple[str, str | int | float], ...]  # pairs of a column and its value
+_ZERO = f"rx = 0, tx = 0, handshake = IF(handshake = 0, 0, {USED_BEFORE}), sampled_at = %s"
+_Sets = tuple[tuple[str, str | float], ...]  # pairs of SQL that sets columns and its value
 
 
 def save(connection: Connection, node: str, node_state: NodeState, records: Iterable[PeerRecord]) -> None:
@@ -57,8 +58,10 @@ def save(connection: Connection, node: str, node_state: NodeState, records: Iter
         for part in _parts(some):
             _check(_update_counters(connection, node, interface, part), part)
     for (interface, sets), some in alike.items():
-        for part in _parts(some):
-            _check(_update_columns(connection, node, interface, sets, part), part)
+        # Usually all peers of the interface are restored. The server then needs no list of them.
+        whole = len(some) == len(node_state.records.of(interface))
+        for part in (some,) if whole else _parts(some):
+            _check(_update_columns(connection, node, interface, sets, () if whole else part), part)
     replaced = [r.peer_id for r in others if r.public_key in node_state.records.of(r.interface)]
     pieces.close_of(connection, node, replaced)
     for part in _parts(others):
@@ -75,10 +78,9 @@ def _sets(record: PeerRecord, known: PeerRecord) -> _Sets | None:
     ):  # fmt: skip
         # The words have the same length, so the server changes them in place. Pages with the records of new peers are
         # full. There, a word of another length would take up to eight times as long.
-        return (("state", record.state.value),)
-    if not (record.rx or record.tx) and record.handshake <= 0:
-        zero = (("rx", 0), ("tx", 0), ("handshake", record.handshake))
-        return ("state", record.state.value), ("epoch", record.epoch), *zero, ("sampled_at", record.sampled_at)
+        return (("state = %s", record.state.value),)
+    if not (record.rx or record.tx) and record.handshake == recorded_handshake(0, known.handshake):
+        return ("state = %s", record.state.value), ("epoch = %s", record.epoch), (_ZERO, record.sampled_at)
     return None
 
 
@@ -100,10 +102,13 @@ def _update_counters(connection: Connection, node: str, interface: str, records:
 def _update_columns(
     connection: Connection, node: str, interface: str, sets: _Sets, records: Sequence[PeerRecord]
 ) -> int:
-    """Set the same columns to the same values in all records. Returns how many of the records the database has."""
+    """Set the same columns to the same values in all records, or without ``records`` in all of the interface.
+
+    Returns how many of the records the database has.
+    """
     keys = ",".join(f"x'{r.public_key.hex()}'" for r in records)
-    where = f"WHERE node = %s AND interface = %s AND public_key IN ({keys})"
-    columns = ", ".join(f"{column} = %s" for column, _ in sets)
+    where = "WHERE node = %s AND interface = %s" + (f" AND public_key IN ({keys})" if records else "")
+    columns = ", ".join(column for column, _ in sets)
     values = [value for _, value in sets]
     return connection.execute(f"UPDATE wgsyncd_peers SET {columns} {where}", (*values, node, interface))  # noqa: S608
 
