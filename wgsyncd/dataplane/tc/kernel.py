@@ -32,7 +32,7 @@ class KernelTc:
     def __init__(self, timeout: float = 30.0) -> None:
         self._talk = Talk(timeout)
         self._news: LinkNews | None = None
-        self._looked: tuple[object, KernelState] | None = None  # by links and interfaces, until this object changes tc
+        self._last_look: tuple[object, KernelState] | None = None  # by links and interfaces, until tc is changed here
 
     def close(self) -> None:
         self._talk.end()
@@ -83,16 +83,16 @@ class KernelTc:
         try:
             links = {one.name: one for one in map(dump.link, self._talk.dump(codec.GETLINK, codec.get_links()))}
             seen = links, frozenset(interfaces)
-            if self._looked and self._looked[0] == seen:
-                return self._looked[1]
+            if self._last_look and self._last_look[0] == seen:
+                return self._last_look[1]
             trees = _numbered(links.values(), lambda _, link: _as_live(link))
             hook = dump.QdiscFound(0, codec.INGRESS_HANDLE, codec.TC_H_CLSACT, "clsact", b"", False)
             ports = {name: self._port(links[name].ifindex, hook) for name in interfaces if name in links}
         except ValueError as error:
             self._talk.end()
             raise ShapingError("EBADMSG", f"cannot make sense of the kernel's dump: {error}") from error
-        self._looked = seen, KernelState(trees.pop(0), ports, more=trees)
-        return self._looked[1]
+        self._last_look = seen, KernelState(trees.pop(0), ports, more=trees)
+        return self._last_look[1]
 
     def _tree(self, direction: Direction, link: dump.LinkFound, qdiscs: Sequence[dump.QdiscFound]) -> Tree:
         root = next((one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle), None)
@@ -136,7 +136,7 @@ class KernelTc:
 
     def apply(self, steps: Iterable[Step]) -> list[FailedStep]:
         """Make the steps in their order, in few messages. Returns the steps that the kernel refused."""
-        self._looked = None
+        self._last_look = None
         try:
             return self._apply(steps)
         except ValueError as error:
