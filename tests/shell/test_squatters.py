@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import fcntl
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -236,3 +237,18 @@ def test_no_more_descriptors_are_told_and_leave_nothing_claimed(
         lock.bind(tmp_path / "notify.sock", socket.SOCK_DGRAM, "no hints")
     left[0] = 3
     lock.Claims("r641", ("wg7", "wg8")).close()
+
+
+def test_a_command_that_asks_for_the_holder_refuses_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wgsyncd status` locks the file for a moment. A daemon may start in this moment."""
+    file = tmp_path / "lock"
+    file.touch()
+    asking = os.open(file, os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda _: fcntl.flock(asking, fcntl.LOCK_UN))
+    held = lock.acquire(file)
+    assert lock.holder(file) == os.getpid()
+    os.close(asking)
+    with pytest.raises(UserError, match=f"pid {os.getpid()} holds"):
+        lock.acquire(file)
+    os.close(held)

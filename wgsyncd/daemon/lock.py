@@ -26,6 +26,7 @@ from wgsyncd.errors import UserError
 _PREFIX = "wgsyncd."
 _LONGEST = 107  # bytes of an abstract address, see unix(7)
 _ACCOUNT = "wgsyncd"  # User= of the unit
+_ATTEMPTS = 20  # to lock the file
 _WAITING = 64  # processes that may ask for the owner of an address between two turns of the loop
 
 
@@ -49,12 +50,17 @@ def acquire(file: Path) -> int:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise UserError(f"{file}: the lock file cannot be made: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = _holder_of(descriptor)
-        os.close(descriptor)
-        raise UserError(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if left:
+                time.sleep(0.01)  # A command may be in holder(), which locks the file for a moment.
+                continue
+            pid = _holder_of(descriptor)
+            os.close(descriptor)
+            raise UserError(f"another wgsyncd runs for this node: pid {pid or 'unknown'} holds {file}") from None
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
