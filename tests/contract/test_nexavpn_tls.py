@@ -97,3 +97,14 @@ def test_a_server_without_tls_is_refused(nexa: NexavpnDatabase) -> None:
     third = f"127.{_OF_PROCESS}.3"
     with PrivatePostgres(f"-c listen_addresses={third}"), pytest.raises(StoreError, match="does not support SSL"):
         query(nexa, third)
+
+
+FILES = {"tls_ca": "pem", "tls_certificate": "pem", "tls_key": "key"}
+
+
+@pytest.mark.parametrize("key", FILES)
+def test_a_pipe_in_the_place_of_a_file_holds_nobody(nexa: NexavpnDatabase, key: str, tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    files: dict[str, Any] = {name: nexa.server.directory / f"{ROLE}.{end}" for name, end in FILES.items()}
+    with pytest.raises(StoreError, match=f"database.{key} = {pipe} cannot be read: is not a plain file"):
+        nexa.connected(hosts=(PROVEN,), **{**files, key: pipe}).__enter__().query("SELECT 1")

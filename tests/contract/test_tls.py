@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -98,3 +99,9 @@ def test_a_greeting_without_tls_gets_nothing(site: Site) -> None:
 def test_a_key_without_effect_is_told() -> None:
     with pytest.raises(ConfigError, match=r"mikyun\.database\.tls_ca.*: has no effect together with database\.socket"):
         parse(f'{CONFIG}[mikyun.database]\nsocket = "/run/mysqld/mysqld.sock"\ntls_ca = "/etc/ssl/ca.pem"\n')
+
+
+def test_a_pipe_in_the_place_of_an_authority_holds_nobody(site: Site) -> None:
+    os.mkfifo(pipe := site.directory / "pipe")
+    with pytest.raises(StoreError, match=f"database.tls_ca = {pipe} cannot be read: is not a plain file"):
+        site.connection(pipe).query("SELECT 1")

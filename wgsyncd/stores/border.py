@@ -4,8 +4,10 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
+from wgsyncd.config import secret_file
 from wgsyncd.errors import StoreError, place_of
 
 # What decoding raises if a value is of another type or range than it can be.
@@ -71,3 +73,12 @@ def _iterating(method: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[A
             yield from method(self, *args, **options)
 
     return at_border
+
+
+def require_plain(key: str, path: Path | None) -> None:
+    """StoreError if a file of the configuration is no plain file that can be read. A library would wait for a pipe."""
+    try:
+        if path is not None:
+            secret_file.read_plain(path)
+    except OSError as error:
+        raise StoreError(f"database.{key} = {path} cannot be read: {error.strerror}") from None

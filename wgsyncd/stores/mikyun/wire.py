@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wgsyncd.stores.account import as_account
+from wgsyncd.stores.border import require_plain
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.resolving import Resolver
 
@@ -100,6 +101,7 @@ class Wire:
 
     def context(self, authority: Path | None) -> ssl.SSLContext:
         """The TLS context. The server has to prove its name by this authority, None: by the system's."""
+        require_plain("tls_ca", authority)
         context = ssl.create_default_context(cafile=str(authority) if authority else None)
         context.sslsocket_class = self._tls
         return context

@@ -14,7 +14,7 @@ from psycopg.abc import PQGen
 
 from wgsyncd.errors import ConfigError, StoreError
 from wgsyncd.stores import account
-from wgsyncd.stores.border import Unsupported
+from wgsyncd.stores.border import Unsupported, require_plain
 from wgsyncd.stores.nexavpn.settings import Database, is_socket
 from wgsyncd.stores.resolving import Address, Resolver
 
@@ -185,6 +185,8 @@ def _parameters(settings: Database, patience: float) -> dict[str, Any]:
         "gssencmode": "disable",
     }
     if not all(map(is_socket, settings.hosts)):  # libpq leaves TLS out on a unix socket
+        for key in ("tls_ca", "tls_certificate", "tls_key"):
+            require_plain(key, getattr(settings, key))
         found |= {
             "sslmode": "verify-full",
             "sslrootcert": str(settings.tls_ca or AUTHORITIES),
