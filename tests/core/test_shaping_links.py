@@ -156,7 +156,7 @@ def test_a_new_detour_comes_after_its_class_and_the_qdisc() -> None:
     assert any(isinstance(step.thing, HtbClass) and step.number == 1 for step in steps[:first])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(wishes(), kernels(), st.floats(0, 1))
 def test_from_any_state_and_after_any_part_the_next_plan_reaches_it(wanted: Wanted, tc: TcModel, part: float) -> None:
     plan = make_plan(wanted, tc.state)

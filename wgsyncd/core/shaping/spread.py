@@ -20,6 +20,7 @@ def by_link(wanted: Wanted, kernel: KernelState) -> Mapping[int, Wanted]:
     """The wish by the number of the link, for 0 and for each number that the kernel has.
 
     Devices that share a rate are in one link. A number above 0 is not used where another program has one of its links.
+    While another program has a link 0, new contracts are put there, and they are not shaped in its direction.
     """
     sharers = {_sharer(one) for one in wanted.devices}
     if not kernel.more and len(wanted.devices) + len(sharers) <= MOST_CLASSES:
@@ -38,6 +39,10 @@ def by_link(wanted: Wanted, kernel: KernelState) -> Mapping[int, Wanted]:
             votes[_sharer(device)][place] += 1
     homes = {who: min(some, key=lambda number: (-some[number], number)) for who, some in votes.items()}
     usable = [number for number in range(MOST_LINKS) if number not in foreign]
+    if any(
+        tree.is_foreign for tree in kernel.trees.values()
+    ):  # Nothing is made in it, so nothing tells who was put there.
+        usable = [0]
     groups: dict[int, list[ShapedDevice]] = {number: [] for number in (0, *kernel.more)}
     for device in wanted.devices:
         who = _sharer(device)
