@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import threading
 import time
 from pathlib import Path
@@ -149,6 +151,35 @@ def test_watch_draws_again_until_interrupted(
     assert turns == [7.0, 7.0]
     assert "0001-DEV-005" in said
     assert "every 7 s   ^C ends" in said
+
+
+@pytest.mark.parametrize("command", ["status", "devices"])
+@pytest.mark.parametrize("findings", [0, 1, 3])
+def test_a_small_screen_has_devices_on_each_line_that_is_left(
+    node: Node, work: Work, config: Path, monkeypatch: pytest.MonkeyPatch, findings: int, command: str
+) -> None:
+    for number in range(20, 60):
+        node.device(number)
+    node.cycle()
+    node.db.update(6, status="paused")
+    node.cycle()
+    if findings:
+        node.db.update(5, preshared_key="junk")
+        node.cycle()
+    if findings > 1:
+        node.status.config_ok, node.status.unwritten_audit_rows = False, 7
+    monkeypatch.setattr("wgsyncd.cli.watch.time.sleep", lambda _: os.kill(os.getpid(), signal.SIGINT))
+    said = on_a_terminal(
+        lambda: main.main([command, "--config", str(config), "--watch"]), columns=80, LINES="24", NO_COLOR="1"
+    )
+    lines = said.partition("\x1b[H")[2].partition("^C ends")[0].splitlines()
+    assert len(lines) == 24
+    assert not any("more lines" in line for line in lines)
+    assert lines[21].strip() and not lines[22].strip(), "only one line is empty, above the last one"
+    changes = sum(re.match(r"\d{4}-\d\d-\d\d ", line) is not None for line in lines)
+    shown = sum("0001-DEV-" in line and "10.200.0." in line for line in lines)
+    wanted = {0: (4, 5), 1: (2, 3), 3: (0, 1)}
+    assert (changes, shown) == (wanted[findings] if command == "status" else (0, 17))
 
 
 def test_watch_outlives_what_it_looks_at(node: Node, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:

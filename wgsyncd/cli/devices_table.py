@@ -29,7 +29,9 @@ _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "w
 
 
 def lines(report: DevicesReport, width: int) -> list[Parts]:
-    """The table, with its head, at most ``width`` cells wide."""
+    """The table, with its head, at most ``width`` cells wide. No device: no lines."""
+    if not report.devices:
+        return []
     columns = [one._replace(head=report.owner_word) if one.head == "owner" else one for one in COLUMNS]
     return list(fit(columns, [_row(one) for one in report.devices], width))
 

@@ -26,7 +26,6 @@ from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
 from wgsyncd.engine.status import DaemonStatus
 
 _OFF = "device without a peer is not shown", "devices without a peer are not shown"
-AROUND = 5  # lines of a screen besides its devices: title, heads, and what is not shown
 
 
 def register(parser: argparse.ArgumentParser) -> None:
@@ -66,10 +65,14 @@ def drawing(args: argparse.Namespace, wanted: Selection, above: Sequence[Line]) 
     known, page = DaemonStatus(), plan.PlanPage(args)
 
     def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
-        room = max(1, view.height - len(above) - AROUND)
-        limit = min(room, wanted.limit or room)
+        limit = min(view.height, wanted.limit or view.height)
         found = gather(args, structs.replace(wanted, text=view.text or wanted.text, limit=limit), known)
-        return [*above, *(page.lines(view) or screen(found, view.width))], output.moment(found.at)
+        if not (lines := page.lines(view)):
+            lines = screen(found, view.width)
+            over = len(above) + len(output.drawn(lines, view.width, copied=False)) - view.height
+            if over > 0:
+                lines = screen(structs.replace(found, devices=found.devices[:-over]), view.width)
+        return [*above, *lines], output.moment(found.at)
 
     return draw
 

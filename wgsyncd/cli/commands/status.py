@@ -15,7 +15,7 @@ from functools import partial
 
 import msgspec
 
-from wgsyncd.cli import client, options, output, wiring
+from wgsyncd.cli import client, devices_table, options, output, wiring
 from wgsyncd.cli.commands import devices, plan
 from wgsyncd.cli.output import Line, Parts, ago, short_time
 from wgsyncd.cli.table import Column, fit
@@ -32,8 +32,7 @@ from wgsyncd.engine.status_report import StatusReport
 from wgsyncd.engine.verdict import Verdict, judge
 from wgsyncd.errors import ConfigError, StoreError, in_short
 
-LEAST = 3  # devices: where there is room for fewer, --watch shows none
-ROOMY, FEW = 40, 3  # on a screen with fewer lines, --watch shows so many of the last changes
+AROUND = 3  # lines of --watch above the devices: an empty one, how many there are, and the heads of the columns
 SHOWN = 8  # rejected rows on the screen: --json has all
 WAIT = 2.5  # seconds for the daemon's answer, and then for what the command reads by itself
 STATUS = {Verdict.OK: 0, Verdict.DEGRADED: 1, Verdict.FAILING: 2}
@@ -112,18 +111,21 @@ def _absent(why: str) -> Finding:
 
 
 def _screen(args: argparse.Namespace) -> Draw:
-    """What --watch draws: the status, and the devices that move most where there is room."""
+    """What --watch draws: the status, half of what is left for the last changes, and the devices that move most."""
     page, known = plan.PlanPage(args), DaemonStatus()
 
     def draw(view: WatchView) -> tuple[Sequence[Parts], str]:
         report = ask(args)
-        if view.height < ROOMY and report.changes is not None:  # the devices need the room
-            report = msgspec.structs.replace(report, changes=report.changes[:FEW])
-        lines: list[Parts] = [*page.lines(view)] or [*as_lines(report, view.width)]
-        if not view.plan and (room := view.height - len(lines) - 4) >= LEAST:
-            wanted = Selection(text=view.text, sort="rate", limit=room)
-            found = devices.gather(args, wanted, known)
-            lines += [("", ""), *devices.screen(found, view.width)]
+        if lines := page.lines(view):
+            return lines, output.moment(report.at)
+        lines = as_lines(msgspec.structs.replace(report, changes=None), view.width)
+        left = view.height - len(output.drawn(lines, view.width, copied=False))
+        if changes := (report.changes or [])[: max(0, left - AROUND - 2) // 2]:
+            lines += _last(changes)
+            left -= len(changes) + 2
+        if left > AROUND:
+            found = devices.gather(args, Selection(text=view.text, sort="rate", limit=left - AROUND), known)
+            lines += [("", ""), (devices_table.summary(found), "head"), *devices_table.lines(found, view.width)]
         return lines, output.moment(report.at)
 
     return draw
@@ -146,10 +148,7 @@ def as_lines(report: StatusReport, width: int) -> list[Parts]:
     for lost in (report.refused_rows or [])[1:SHOWN]:
         lines.append((f"refused rows: {lost.name or lost.device}: {lost.error}", "warning"))
     lines += [*([("", "")] if report.troubles else []), *_work(report)]
-    if report.changes is not None:
-        lines += [("", ""), ("last changes" if report.changes else "no changes since the daemon started", "head")]
-        lines += [(_event(one), "") for one in report.changes]
-    return lines
+    return lines if report.changes is None else [*lines, *_last(report.changes)]
 
 
 _COUNTS = ("desired", "actual", "online", "frozen", "foreign", "drift")
@@ -212,6 +211,11 @@ def _work(report: StatusReport) -> Iterator[Line]:
         told = "".join(f", {counted(count, 'contract')} {what}" for what, count in counts.items() if count)
         drift = f", {counted(shaping.drift, 'object')} of tc not as wanted" if shaping.drift else ""
         yield f"bandwidth: {devices} shaped{told}{drift}", ""
+
+
+def _last(changes: Sequence[RecentChange]) -> list[Parts]:
+    head = "last changes" if changes else "no changes since the daemon started"
+    return [("", ""), (head, "head"), *((_event(one), "") for one in changes)]
 
 
 def _event(one: RecentChange) -> str:
