@@ -19,7 +19,7 @@ from wgsyncd.cli import explain_report, usage_report
 from wgsyncd.cli.commands import adopt, check_config, doctor, psk, quarantine, takeover, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.demo import observation as demo_report
-from wgsyncd.engine import devices_report, plan_report, status_report
+from wgsyncd.engine import devices_report, plan_report, status_document
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "adopt": adopt.AdoptReport,
@@ -34,7 +34,7 @@ DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "psk": psk.PskReport,
     "quarantine": quarantine.QuarantineReport,
     "reload": admin_report.ReloadReport,
-    "status": status_report.StatusReport,
+    "status": status_document.StatusReport,
     "sync": admin_report.SyncReport,
     "takeover": takeover.TakeoverReport,
     "usage": usage_report.UsageReport,

@@ -13,7 +13,7 @@ import pytest
 from etc.debian import manpages
 from wgsyncd.cli import output
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
-from wgsyncd.engine.status_report import GuardReport
+from wgsyncd.engine.status_document import GuardReport
 
 COMMANDS = manpages.commands(manpages.top())
 BASH = """\

@@ -13,7 +13,7 @@ from wgsyncd.config import resources
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.daemon import metrics
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import StatusReport
+from wgsyncd.engine.status_document import StatusReport
 
 # By table, or the spool: the metrics of what waits there, and the fields of `status`.
 PLACES = {

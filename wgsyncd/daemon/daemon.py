@@ -30,7 +30,7 @@ from wgsyncd.engine import inspector, status_report, wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import StatusReport
+from wgsyncd.engine.status_document import StatusReport
 from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError
 

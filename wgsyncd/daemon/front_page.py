@@ -14,7 +14,7 @@ from wgsyncd.daemon.monitoring import MonitoringServer
 from wgsyncd.daemon.page import render
 from wgsyncd.engine.devices_report import DevicesReport
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import StatusReport
+from wgsyncd.engine.status_document import StatusReport
 
 STYLE = resources.text("page.css")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()

@@ -15,8 +15,7 @@ from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag, time
 from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
-from wgsyncd.engine.status_report import InterfaceReport, StatusReport
-from wgsyncd.engine.verdict import Verdict
+from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
 
 REFRESH = 10  # seconds
 _COLUMNS: Mapping[str, tuple[str, Order]] = {

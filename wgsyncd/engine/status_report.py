@@ -1,7 +1,7 @@
 """Makes the document of `wgsyncd status --json` from the daemon's status of itself.
 
 If no daemon runs, the command reads kernel and database and makes a status from them. The same function then builds the
-document. Times are ISO 8601 with an offset, ages are seconds, and rates are bytes per second. null means unknown.
+document, whose parts are in :mod:`wgsyncd.engine.status_document`.
 """
 
 import os
@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
@@ -18,107 +17,23 @@ from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
-from wgsyncd.engine.plan_report import PlannedChange, RejectedRow, iso, rejected_rows
-from wgsyncd.engine.policies_report import PoliciesReport, policies_report
+from wgsyncd.engine.plan_report import iso, rejected_rows
+from wgsyncd.engine.policies_report import policies_report
 from wgsyncd.engine.rates import RateMeter
-from wgsyncd.engine.recent_report import RecentChange, RefusedRow, recent_changes, refused_rows
-from wgsyncd.engine.status import DaemonStatus, ShapingStatus
+from wgsyncd.engine.recent_report import recent_changes, refused_rows
+from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.engine.status_document import (
+    ConfigurationReport,
+    CycleReport,
+    DatabaseReport,
+    GuardReport,
+    InterfaceReport,
+    StatusReport,
+    Verdict,
+)
 from wgsyncd.engine.status_update import UNKNOWN, refresh, update_from_reconcile
-from wgsyncd.engine.verdict import Verdict, find_troubles, judge
+from wgsyncd.engine.verdict import find_troubles, judge
 from wgsyncd.redact import redact
-
-
-class ConfigurationReport(Struct, frozen=True, kw_only=True):
-    """The configuration that the daemon runs with."""
-
-    file: str
-    loaded: str | None
-    refused: bool  # the last reload found faults, so the configuration before it goes on
-    changed_since: bool | None  # the file was written after it was loaded. None: it cannot be read.
-
-
-class InterfaceReport(Struct, frozen=True, kw_only=True):
-    """One interface as the last cycle and poll left it."""
-
-    interface: str
-    present: bool
-    kind: str  # kernel, userspace, or unreadable
-    desired: int | None  # null: the rows could not be read since the start
-    actual: int
-    online: int
-    frozen: int
-    foreign: int
-    drift: int | None
-    rx_bytes: int
-    tx_bytes: int
-    rx_rate: float | None
-    tx_rate: float | None
-    latest_handshake: str | None
-
-
-class CycleReport(Struct, frozen=True, kw_only=True):
-    """When a task last succeeded."""
-
-    last_good: str | None
-    age: int | None
-    every: float | None  # seconds between two runs, as configured
-
-
-class DatabaseReport(Struct, frozen=True, kw_only=True):
-    """Whether the database answers."""
-
-    up: bool
-    error: str
-    read: str | None  # when all rows were last read
-    age: int | None  # of that read
-    heartbeat_age: int | None  # of the daemon's last heartbeat in the database
-
-
-class GuardReport(Struct, frozen=True, kw_only=True):
-    """Whether the guard withholds changes."""
-
-    tripped: bool
-    approved: bool
-    plan: str  # the plan id
-
-
-class StatusReport(Struct, frozen=True, kw_only=True):
-    """The state of a node and its daemon."""
-
-    node: str
-    version: str
-    source: str  # "daemon", or "command" if the command itself read kernel and database
-    at: str
-    verdict: Verdict
-    troubles: list[Finding]  # the worst first
-    daemon: str  # whether a daemon runs, in words
-    role: str | None  # of a pair of nodes: "active" or "standby". null: there is no pair, or a command made the report
-    pid: int | None
-    started: str | None
-    configuration: ConfigurationReport | None
-    interfaces: list[InterfaceReport]
-    cycles: dict[str, CycleReport] | None
-    last_error: str
-    database: DatabaseReport
-    pending: dict[str, int]
-    withheld: int
-    blocked: int
-    held: list[PlannedChange]  # the first 200 of these changes
-    interface_errors: dict[str, str]
-    rejected: list[RejectedRow]
-    guard: GuardReport
-    waiting_for_adoption: int  # foreign peers that stay until an admin adopts the node
-    quarantined: int
-    findings: int | None
-    spool_pending_counters: int | None
-    spool_up: bool | None  # whether the spool can be written
-    locked_rows: int | None
-    refused_rows: list[RefusedRow] | None
-    unwritten_audit_rows: int | None  # audit rows that wait, because the database did not take them
-    policies: PoliciesReport | None  # null: the daemon enforces no policies, or the command looked by itself
-    shaping: ShapingStatus | None  # null: it is off, or no cycle of the daemon has ended yet
-    conditions: dict[str, int] | None  # how many of each type the store reports
-    changes: list[RecentChange] | None
 
 
 def of_daemon(status: DaemonStatus, settings: Settings, file: Path, gone: frozenset[str] = frozenset()) -> StatusReport:

@@ -3,33 +3,19 @@
 `wgsyncd doctor` has the same findings. `wgsyncd status` shows in red what makes the node fail, and the rest in yellow.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
 from wgsyncd.engine.plan_report import if_a_mistake
-
-if TYPE_CHECKING:
-    from wgsyncd.engine.status_report import InterfaceReport, StatusReport
+from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
 STALE = 3  # times the configured interval, before a good cycle is too long ago
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 _OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other customers as they are
-
-
-class Verdict(StrEnum):
-    """One word for a node."""
-
-    OK = "ok"
-    DEGRADED = "degraded"  # something needs attention, and the node serves its customers
-    FAILING = "failing"
 
 
 def judge(findings: list[Finding]) -> Verdict:

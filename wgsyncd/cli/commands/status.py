@@ -28,8 +28,8 @@ from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.recent_report import RecentChange
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import StatusReport
-from wgsyncd.engine.verdict import Verdict, judge
+from wgsyncd.engine.status_document import StatusReport, Verdict
+from wgsyncd.engine.verdict import judge
 from wgsyncd.errors import ConfigError, StoreError, in_short
 
 AROUND = 3  # lines of --watch above the devices: an empty one, how many there are, and the heads of the columns
