@@ -23,7 +23,8 @@ from tests.wait import until
 from wgsyncd.demo import packages
 from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.demo.nexavpn_fixtures import LAPTOP
-from wgsyncd.demo.observation import DemoReport
+from wgsyncd.demo.observation import DemoReport, ScenarioReport
+from wgsyncd.demo.output import Screen
 from wgsyncd.demo.run import DEMOS
 from wgsyncd.errors import UserError
 
@@ -123,6 +124,22 @@ def test_every_scenario_holds_on_nexavpn(tmp_path: Path) -> None:
     demo = Demo(tmp_path, "--control-plane", "nexavpn", "--seconds", "180", "--keep")
     demo.stay(LAPTOP.id)
     assert_all_holds(demo, 500, scenarios=11)
+
+
+def test_the_end_fits_80_columns_and_counts_no_scenario_that_was_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    screen, made = Screen(json=False), {"expected": "a", "kernel": "b", "table": "c"}
+    reports = [ScenarioReport(name=str(at), ok=at != 1, note="not shown" * (at > 1), **made) for at in range(5)]
+    for one in reports:
+        screen.add(one)
+    done = DemoReport(ok=False, kind="userspace", seconds=100, scenarios=reports)
+    screen.close(done, "wgsyncd demo --control-plane nexavpn --keep")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[:4] for line in lines if "not shown" in line] == ["-   "] * 3
+    assert "1 of 2 scenarios hold, 3 cannot be shown, with userspace WireGuard, in 100 s" in lines
+    assert [line.split()[:2] for line in lines[-3:]] == [["next:", "read"], ["next:", "run"], ["next:", "look"]]
+    assert max(map(len, lines)) <= 80
+    screen.close(done, "")
+    assert "--keep" not in capsys.readouterr().out, "it runs already"
 
 
 @pytest.mark.vm

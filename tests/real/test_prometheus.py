@@ -17,6 +17,8 @@ from tests.browser import Browser
 from tests.monitoring import RULES, alerts, queries, selectors
 from tests.real.bench import PATIENCE, Bench, Device, in_network, random_key, real_device, wait
 
+LAST_MINUTE = urllib.parse.quote('{"duration":60,"endTime":0}')  # what the graphs of a console show
+
 CONFIG = """
 global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}
 rule_files: [rules.yml]
@@ -198,12 +200,16 @@ def test_the_console_shows_nodes_interfaces_alerts_and_a_graph(bench: Bench, ser
     wait(lambda: "WgsyncdRejectedRows" in prometheus.firing(), "an alert fires")
     wait(lambda: prometheus.query("sum(rate(wgsyncd_accounted_bytes_total[5m])) > 0"), "traffic has a rate")
     with Browser(tmp_path / "profile", bench.world.server.inside(())) as browser:
-        browser.show(1200)
-        browser.open("http://127.0.0.1:9090/consoles/wgsyncd.html")
+        browser.show(1000, 1200)
+        browser.open(f"http://127.0.0.1:9090/consoles/wgsyncd.html#pctc{LAST_MINUTE}")
         text = browser.eval("document.body.innerText")
         assert re.search(r"In\s+[\d.]+\w*B/s", text)
         for told in ("WgsyncdRejectedRows", "warning", "127.0.0.1:9586", "wg0", "wg1", "Last comparison"):
             assert told in text
         assert "<no value>" not in text and "error" not in text.casefold()
         wait(lambda: browser.eval("document.querySelectorAll('#traffic svg path').length") >= 2, "the graph is drawn")
+        labels = browser.eval("[...document.querySelectorAll('.y_ticks text')].map((one) => one.textContent).join()")
+        assert not re.search(r"e[+-]|\dm", labels), "no 0.000e+0, and no half a peer"
+        title = "document.querySelector('#traffic .prom_graph_ytitle').getBoundingClientRect().top"
+        assert browser.eval(f"{title} > document.querySelector('#traffic').getBoundingClientRect().top")
         browser.picture(tmp_path / "console.png")

@@ -9,8 +9,7 @@ from wgsyncd.demo.observation import DemoReport, Sample, ScenarioReport
 
 NEXT = """\
 next: read  README.md, then etc/doc/install.md for a server of your own
-next: run   wgsyncd demo --keep   for a running wgsyncd to look at
-next: run   wgsyncd --help        for all commands"""
+next: run   wgsyncd --help  for all commands"""
 
 
 class Screen:
@@ -35,16 +34,19 @@ class Screen:
         self._status.update(f"{self._scenario}{len(sample.peers):2} peers, {accounted / 1e6:6.2f} MB accounted")
 
     def add(self, report: ScenarioReport) -> None:
-        mark = Text("ok  ", "green") if report.ok else Text("FAIL", "bold red")
+        mark = Text("-   ", "yellow") if report.note else Text("ok  ", "green")
         said = Text(report.note, "yellow") if report.note else Text(report.expected, "dim" if report.ok else "")
+        mark = mark if report.ok else Text("FAIL", "bold red")
         self._console.print(mark, Text(f"{report.name:<29}"), said)
         if not report.ok:
             self._console.print(Text(f"     kernel: {report.kernel}\n     table:  {report.table}", "red"))
 
-    def close(self, report: DemoReport) -> None:
-        """Print how many scenarios hold, and what to do next."""
+    def close(self, report: DemoReport, keep: str) -> None:
+        """Print how many scenarios hold, and what to do next. ``keep``: leaves such a demo running, "" if it runs."""
         self._status.stop()
-        good, of = sum(one.ok for one in report.scenarios), len(report.scenarios)
-        line = f"\n{good} of {of} scenarios hold, with {report.kind} WireGuard, in {report.seconds:.0f} s"
+        shown = [one.ok for one in report.scenarios if not (one.ok and one.note)]
+        missing = len(report.scenarios) - len(shown)
+        held = f"{sum(shown)} of {len(shown)} scenarios hold" + (f", {missing} cannot be shown" if missing else "")
+        line = f"\n{held}, with {report.kind} WireGuard, in {report.seconds:.0f} s"
         self._console.print(Text(line, "green" if report.ok else "bold red"))
-        self._console.print(Text(NEXT))
+        self._console.print(Text(NEXT + (f"\nnext: look  {keep}  leaves it running" if keep else "")))

@@ -72,7 +72,7 @@ def main(args: argparse.Namespace, keep: Callable[[str, Path], None] | None) -> 
     def tell() -> None:
         seconds = round(time.monotonic() - began, 1)
         told.append(DemoReport(ok=all(one.ok for one in reports), kind=kind, seconds=seconds, scenarios=reports))
-        screen.close(told[0])
+        screen.close(told[0], "" if keep else f"wgsyncd demo --control-plane {args.control_plane} --keep")
 
     def stay(env: Bench[Any]) -> None:
         tell()
