@@ -13,9 +13,10 @@ import pytest
 from wgsyncd.core.network import Network, parse_host, parse_network
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, Detour, Link, Redirect, RootQdisc, Step, Thing
-from wgsyncd.core.shaping.tree import Filter, Leaf, Passed, Pref, device_class, leaf, top_class
+from wgsyncd.core.shaping.tree import Filter, Leaf, Led, Passed, Pref, device_class, leaf, top_class
 from wgsyncd.dataplane.netlink import U32, attr
 from wgsyncd.dataplane.tc import codec, dump
+from wgsyncd.dataplane.tc.hooks import Ahead, HookReader
 
 DOWN, UP = Direction.DOWN, Direction.UP
 HOST, HOST6, NET = parse_host("10.200.0.5"), parse_host("fd00::5"), parse_network("192.0.2.0/25")
@@ -23,6 +24,23 @@ HOST, HOST6, NET = parse_host("10.200.0.5"), parse_host("fd00::5"), parse_networ
 
 def encode(thing: Thing, action: Action = Action.ADD, direction: Direction | None = DOWN) -> codec.Request:
     return codec.encode(Step(action, direction, thing), 7, {"wg0": 3})
+
+
+def with_pref(payload: bytes, pref: int) -> bytes:
+    return payload[:18] + struct.pack("=H", pref) + payload[20:]
+
+
+def read_leaf(payload: bytes) -> Leaf:
+    others, leaves = dump.qdiscs([payload])
+    assert not others
+    (found,) = leaves[7].values()
+    return found
+
+
+def read_qdisc(payload: bytes) -> dump.QdiscFound:
+    (found,), leaves = dump.qdiscs([payload])
+    assert not leaves
+    return found
 
 
 @pytest.mark.parametrize("rate", [8000, 1_250_000, 3_750_000_000])
@@ -42,20 +60,30 @@ def test_classes_of_other_qdiscs_are_not_in_the_tree() -> None:
 def test_a_leaf_is_sent_so_that_the_kernel_gives_it_back(rate: int) -> None:
     """The kernel keeps times in steps of 1,024 ns (CODEL_SHIFT)."""
     one = leaf(9, rate)
-    found = dump.qdisc(encode(one).payload)
-    assert dump.is_leaf(found)
-    sent = dump.leaf(found)
+    sent = read_leaf(encode(one).payload)
     times = [((value * 1000 >> 10) << 10) // 1000 for value in (sent.target, sent.interval)]
     assert sent._replace(target=times[0], interval=times[1]) == one
 
 
 def test_a_change_of_a_leaf_never_has_its_flows() -> None:
-    assert dump.leaf(dump.qdisc(encode(leaf(9, 8000), Action.CHANGE).payload)).flows == 0
+    assert read_leaf(encode(leaf(9, 8000), Action.CHANGE).payload).flows == 0
 
 
 def test_another_kind_of_leaf_has_no_flows() -> None:
     payload = codec.TCMSG.pack(0, 0, 0, 7, 5 << 16, codec.ROOT_HANDLE | 2, 0) + attr(codec.TCA_KIND, b"pfifo\0")
-    assert dump.leaf(dump.qdisc(payload)) == Leaf(2, 5, 0)
+    assert read_leaf(payload) == Leaf(2, 5, 0, 0, 0)
+
+
+def test_leaves_and_classes_differ_by_all_but_their_counters() -> None:
+    """The kernel writes counters after the options. A leaf of another link, or with another option, is another one."""
+    for count in (1, 2):
+        stats = attr(codec.TCA_STATS2, attr(1, struct.pack("=QI", count, 1)))
+        for index, one in ((7, leaf(9, 8000)), (7, leaf(9, 8000)._replace(limit=9)), (8, leaf(8, 8000))):
+            payload = codec.encode(Step(Action.ADD, DOWN, one), index, {}).payload + stats
+            (found,) = dump.qdiscs([payload])[1][index].values()
+            assert (found.minor, found.limit) == (one.minor, one.limit)
+        for each in (top_class(1, 8000), top_class(1, 9000)):
+            assert dump.classes([encode(each).payload + stats]) == {1: each}
 
 
 @pytest.mark.parametrize("direction", list(Direction))
@@ -90,31 +118,55 @@ def test_the_head_of_a_pref_is_no_filter() -> None:
 
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_redirect_comes_back_with_its_target(direction: Direction) -> None:
-    one = dump.filter_of(encode(Redirect("wg0"), direction=direction).payload)
-    assert (one.pref, one.handle, one.protocol, one.kind) == (63335, 1, 3, "matchall")
-    assert dump.redirect(one) == 7
-    assert dump.redirect(one._replace(pref=1)) is None
-    assert dump.redirect(one._replace(options=b"")) is None
+    payload = encode(Redirect("wg0"), direction=direction).payload
+    reader = HookReader()
+    assert reader.read(payload, direction) == Ahead(None, Led(1, 7))
+    assert isinstance(reader.read(payload.replace(b"mirred", b"mirror"), direction), dump.FilterFound)
+    one = reader.read(with_pref(payload, 1), direction)
+    assert isinstance(one, dump.FilterFound)
+    assert (one.pref, one.handle, one.protocol, one.kind) == (1, 1, 3, "matchall")
 
 
 @pytest.mark.parametrize("direction", list(Direction))
 @pytest.mark.parametrize("host", [HOST, HOST6])
 def test_a_detour_comes_back_with_its_address_and_its_target(direction: Direction, host: Network) -> None:
     payload = encode(Detour("wg0", host, 3), direction=direction).payload
-    one = dump.filter_of(payload)
-    assert one.handle == 3
-    assert dump.detour(one, direction) == (host, 7)
-    assert dump.detour(one, UP if direction is DOWN else DOWN) is None, "it matches the wrong side"
-    assert dump.detour(one._replace(pref=9), direction) is None
-    assert dump.redirect(one) is None
+    other = UP if direction is DOWN else DOWN
+    reader = HookReader()
+    for _ in range(2):
+        assert reader.read(payload, direction) == Ahead(host, Led(3, 7))
+        assert isinstance(reader.read(payload, other), dump.FilterFound), "it matches the wrong side"
+        assert isinstance(reader.read(with_pref(payload, 9), direction), dump.FilterFound)
+
+
+def test_detours_differ_by_all_but_their_counters_and_ages() -> None:
+    """Another filter of the same length is none of ours, and does not make ours another."""
+
+    def counted(host: Network, target: int, count: int) -> bytes:
+        options = attr(codec.TCA_MIRRED_PARMS, codec.MIRRED.pack(0, 0, 4, 1, 1, 1, target)) + attr(
+            1, bytes([count]) * 32
+        )
+        stats = attr(codec.TCA_ACT_STATS, attr(1, struct.pack("=QI", count, count)))
+        action = attr(1, attr(1, b"mirred\0") + stats + attr(codec.TCA_ACT_OPTIONS, options))
+        keys = attr(12, host.packed) + attr(13, b"\xff" * 4) + attr(codec.FLOWER_ACT, action)
+        head = codec.TCMSG.pack(0, 0, 0, 7, 3, 0xFFFFFFF3, 63333 << 16 | 0x0008)
+        return head + attr(codec.TCA_KIND, b"flower\0") + attr(codec.TCA_OPTIONS, keys)
+
+    reader, second = HookReader(), parse_host("10.200.0.6")
+    for count in range(3):
+        assert reader.read(counted(HOST, 7, count), DOWN) == Ahead(HOST, Led(3, 7))
+        assert reader.read(counted(HOST, 8, count), DOWN) == Ahead(HOST, Led(3, 8))
+        assert reader.read(counted(second, 7, count), DOWN) == Ahead(second, Led(3, 7))
+        foreign = counted(HOST, 7, count).replace(attr(12, HOST.packed), attr(99, HOST.packed))
+        assert isinstance(reader.read(foreign, DOWN), dump.FilterFound)
 
 
 def test_our_root_is_an_htb_of_our_number_that_sends_what_is_not_named() -> None:
     payload = encode(RootQdisc()).payload
-    assert dump.is_our_root(dump.qdisc(payload))
-    assert not dump.is_our_root(dump.qdisc(payload)._replace(handle=0x10000))
-    assert not dump.is_our_root(dump.qdisc(payload)._replace(kind="hfsc"))
-    assert not dump.is_our_root(dump.qdisc(payload)._replace(options=attr(2, struct.pack("=5I", 3, 10, 20, 0, 0))))
+    assert dump.is_our_root(read_qdisc(payload))
+    assert not dump.is_our_root(read_qdisc(payload)._replace(handle=0x10000))
+    assert not dump.is_our_root(read_qdisc(payload)._replace(kind="hfsc"))
+    assert not dump.is_our_root(read_qdisc(payload)._replace(options=attr(2, struct.pack("=5I", 3, 10, 20, 0, 0))))
 
 
 def test_what_adds_is_exclusive_and_what_changes_is_not() -> None:
@@ -153,9 +205,9 @@ def test_a_root_tells_what_its_tree_has_sent_and_dropped() -> None:
     one = Step(Action.ADD, Direction.UP, RootQdisc())
     stats = attr(1, struct.pack("=QII", 1 << 40, 7, 0)) + attr(3, struct.pack("=5I", 1, 2, 33, 4, 5))
     payload = codec.encode(one, 9, {}).payload
-    found = dump.qdisc(payload + attr(codec.TCA_STATS2, stats))
+    found = read_qdisc(payload + attr(codec.TCA_STATS2, stats))
     assert found.passed == Passed(1 << 40, 33)
     other = found._replace(ifindex=3)
     links = {9: "wgsyncd-up", 3: "eth0"}
     assert dump.passed_by_trees([found, other, found._replace(parent=5)], links) == {Direction.UP: Passed(1 << 40, 33)}
-    assert dump.qdisc(payload + attr(codec.TCA_STATS2, attr(1, b"short"))).passed == Passed()
+    assert read_qdisc(payload + attr(codec.TCA_STATS2, attr(1, b"short"))).passed == Passed()

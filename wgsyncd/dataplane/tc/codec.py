@@ -43,8 +43,8 @@ STATS_BASIC, STATS_QUEUE, BASIC, QUEUE_STATS = 1, 3, Struct("=Q"), Struct("=III"
 # uapi/linux/pkt_cls.h
 FLOWER_CLASSID, FLOWER_ACT, FLOWER_ETH_TYPE, FLOWER_FLAGS, FLOWER_IN_HW_COUNT = 1, 3, 8, 22, 86
 FLOWER_KEYS = {(4, False): 10, (4, True): 12, (16, False): 14, (16, True): 16}  # by bytes, and whether destination
-MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS = 2, 1, 2
-TCA_MIRRED_PARMS, TC_ACT_STOLEN, TCA_EGRESS_REDIR = 2, 4, 1
+MATCHALL_ACT, TCA_ACT_KIND, TCA_ACT_OPTIONS, TCA_ACT_STATS = 2, 1, 2, 4
+TCA_MIRRED_TM, TCA_MIRRED_PARMS, TC_ACT_STOLEN, TCA_EGRESS_REDIR = 1, 2, 4, 1
 MIRRED = Struct("=IIiiiiI")  # index, capab, action, refcnt, bindcnt, eaction, ifindex
 _SKIP_HW = 1  # TCA_CLS_FLAGS_SKIP_HW
 _ETHERNET = 1  # TC_LINKLAYER_ETHERNET: HTB needs no rate tables then (net/sched/sch_htb.c)

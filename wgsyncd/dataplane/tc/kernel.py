@@ -6,8 +6,7 @@ adds what the dump lacked is refused with EEXIST, if it is there, and the next c
 
 import contextlib
 import socket
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 
@@ -16,6 +15,7 @@ from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, Step
 from wgsyncd.core.shaping.tree import PLACES, Hook, KernelState, Leaf, Led, Port, Root, Tree, link_name
 from wgsyncd.dataplane.tc import codec, dump
+from wgsyncd.dataplane.tc.hooks import Ahead, HookReader
 from wgsyncd.dataplane.tc.news import LinkNews
 from wgsyncd.dataplane.tc.talk import Talk
 from wgsyncd.errors import ShapingError
@@ -30,7 +30,7 @@ class KernelTc:
     """
 
     def __init__(self, timeout: float = 30.0) -> None:
-        self._talk = Talk(timeout)
+        self._talk, self._hooks = Talk(timeout), HookReader()
         self._news: LinkNews | None = None
         self._last_look: tuple[object, KernelState] | None = None  # by links and interfaces, until tc is changed here
 
@@ -65,11 +65,9 @@ class KernelTc:
 
     def _read(self) -> KernelState:
         links = [dump.link(one) for one in self._talk.dump(codec.GETLINK, codec.get_links())]
-        qdiscs = [dump.qdisc(one) for one in self._talk.dump(codec.GETQDISC, codec.get_objects())]
-        by_index = defaultdict[int, list[dump.QdiscFound]](list)
-        for one in qdiscs:
-            by_index[one.ifindex].append(one)
-        trees = _numbered(links, lambda direction, link: self._tree(direction, link, by_index[link.ifindex]))
+        qdiscs, leaves = dump.qdiscs(self._talk.dump(codec.GETQDISC, codec.get_objects()))
+        roots = {one.ifindex: one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle}
+        trees = _numbered(links, lambda direction, link: self._tree(direction, link, roots, leaves))
         hooks = {one.ifindex: one for one in qdiscs if one.handle == codec.INGRESS_HANDLE}
         ports = {one.name: self._port(one.ifindex, hooks.get(one.ifindex)) for one in links}
         passed = dump.passed_by_trees(qdiscs, {one.ifindex: one.name for one in links})
@@ -94,21 +92,20 @@ class KernelTc:
         self._last_look = seen, KernelState(trees.pop(0), ports, more=trees)
         return self._last_look[1]
 
-    def _tree(self, direction: Direction, link: dump.LinkFound, qdiscs: Sequence[dump.QdiscFound]) -> Tree:
-        root = next((one for one in qdiscs if one.parent == codec.TC_H_ROOT and one.handle), None)
+    def _tree(
+        self, direction: Direction, link: dump.LinkFound,
+        roots: Mapping[int, dump.QdiscFound], leaves: Mapping[int, Mapping[int, Leaf]],
+    ) -> Tree:  # fmt: skip
+        root = roots.get(link.ifindex)
         state = Root.NONE if root is None else Root.OURS if dump.is_our_root(root) else Root.FOREIGN
         tree = Tree(link.ifindex, link.kind == "ifb", link.is_up, link.queue, state)
         if tree.is_foreign or state is Root.NONE:
             return tree
-        leaves: dict[int, Leaf] = {}
-        for one in qdiscs:
-            if dump.is_leaf(one):
-                its_leaf = dump.leaf(one)
-                leaves[its_leaf.minor] = its_leaf
         which = codec.get_objects(link.ifindex, codec.ROOT_HANDLE)
         filters, foreign = dump.filters(self._talk.dump(codec.GETTFILTER, which), direction)
         classes = dump.classes(self._talk.dump(codec.GETTCLASS, which))
-        return replace(tree, classes=classes, leaves=leaves, filters=filters, foreign_prefs=foreign)
+        its_leaves = leaves.get(link.ifindex, {})
+        return replace(tree, classes=classes, leaves=its_leaves, filters=filters, foreign_prefs=foreign)
 
     def _port(self, index: int, hook: dump.QdiscFound | None) -> Port:
         if hook is None:
@@ -119,14 +116,16 @@ class KernelTc:
         detours: dict[tuple[Direction, Network], Led] = {}
         for direction, parent in codec.HOOKS.items():
             for payload in self._talk.dump(codec.GETTFILTER, codec.get_objects(index, parent)):
-                one = dump.counting_filter(payload)
-                if not one.handle and one.kind in ("matchall", "flower"):  # the head of a pref, no filter of its own
-                    continue
-                if (target := dump.redirect(one)) is not None:
-                    redirects[direction] = target
-                elif (found := dump.detour(one, direction)) is not None:
-                    detours[direction, found[0]] = Led(one.handle, found[1])
-                else:
+                one = self._hooks.read(payload, direction)
+                if isinstance(one, Ahead):
+                    if one.network is None:
+                        redirects[direction] = one.led.link
+                    else:
+                        detours[direction, one.network] = one.led
+                elif one.handle or one.kind not in (
+                    "matchall",
+                    "flower",
+                ):  # else the head of a pref, which is no filter
                     has_foreign = True
                     if one.pref in (codec.REDIRECT_PREF, *codec.DETOUR_PREFS.values()):
                         taken.add(direction)
@@ -165,7 +164,7 @@ class KernelTc:
             index = socket.if_nametoindex(name)
         except OSError:
             return Port()
-        qdiscs = (dump.qdisc(one) for one in self._talk.dump(codec.GETQDISC, codec.get_objects()))
+        qdiscs, _ = dump.qdiscs(self._talk.dump(codec.GETQDISC, codec.get_objects()))
         hook = next((one for one in qdiscs if (one.ifindex, one.handle) == (index, codec.INGRESS_HANDLE)), None)
         return self._port(index, hook)
 
