@@ -17,7 +17,7 @@ from tests.core.test_shaping_plan import HOSTS, MBIT, device, kernels, reach, wi
 from tests.tcmodel import TcModel
 from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.shaping import spread
-from wgsyncd.core.shaping.plan import first_new, make_plan
+from wgsyncd.core.shaping.plan import Planner, first_new, make_plan
 from wgsyncd.core.shaping.preview import preview
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Clsact, Detour, Step
@@ -154,6 +154,34 @@ def test_a_new_detour_comes_after_its_class_and_the_qdisc() -> None:
     first = next(at for at, step in enumerate(steps) if isinstance(step.thing, Detour))
     assert Step(Action.ADD, None, Clsact(steps[first].thing.interface)) in steps[:first]  # type: ignore[union-attr]
     assert any(isinstance(step.thing, HtbClass) and step.number == 1 for step in steps[:first])
+
+
+@given(wishes(), wishes(), st.lists(st.booleans(), max_size=6), st.floats(0, 1))
+def test_a_kept_plan_is_the_one_that_would_be_made(
+    first: Wanted, second: Wanted, turns: list[bool], part: float
+) -> None:
+    planner, tc = Planner(), TcModel()
+    for turn in turns:
+        wanted = first if turn else second
+        some, waiting = first_new(wanted, tc.state, 3)
+        plan = make_plan(some, tc.state)
+        assert planner.plan(wanted, tc.state, 3) == (some, plan, waiting)
+        steps = (*plan.withdraw, *plan.prepare, *plan.clean_up)
+        tc.apply(steps[: 1 + round(part * len(steps))])
+
+
+def test_a_plan_without_steps_is_kept_until_wish_or_kernel_change() -> None:
+    tc, planner = reach(FOUR, TcModel()), Planner()
+    with mock.patch("wgsyncd.core.shaping.plan.make_plan", wraps=make_plan) as made:
+        for _ in range(3):
+            assert planner.plan(replace(FOUR), tc.state, 9).plan.is_empty
+        assert made.call_count == 1
+        slow = wish(*(replace(one, choice=one.choice._replace(down=MBIT)) for one in FOUR.devices))
+        assert not planner.plan(slow, tc.state, 9).plan.is_empty
+        assert planner.plan(FOUR, tc.state, 9).plan.is_empty
+        tc.ports["wg0"] = replace(tc.ports["wg0"], redirects={})
+        assert not planner.plan(FOUR, tc.state, 9).plan.is_empty
+    assert made.call_count == 4
 
 
 @settings(max_examples=1000, deadline=None)

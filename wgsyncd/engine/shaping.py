@@ -16,7 +16,7 @@ from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.shaping.plan import first_new, make_plan
+from wgsyncd.core.shaping.plan import Planner, make_plan
 from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState
@@ -76,6 +76,8 @@ class Shaping:
         self._policy, self._tc, self._status = settings.shaping_policy, tc, status
         self._networks = {name: one.networks for name, one in settings.interfaces.items()}
         self._log, self._changed = log.get("shaping"), log.OnChange()
+        self._planner = Planner()
+        self._looked: KernelState | None = None  # the last look, if nothing was wrong
         self._audit = ShapingAudit(settings.node.name, state)
         self.happenings: list[Happening] = []
         self._failed: list[FailedStep] = []
@@ -107,9 +109,9 @@ class Shaping:
         if found is None:
             return ShapingCycle(wanted, ShapingPlan(), going, False)
         self._audit.look_back(wanted, found, self._policy)
-        some, waiting = first_new(wanted, found, MOST_NEW)
+        some, plan, waiting = self._planner.plan(wanted, found, MOST_NEW)
         starts = bool(some.devices) and not any(tree.index for _, _, tree in found.every_tree())
-        return ShapingCycle(some, make_plan(some, found), going, True, waiting, starts)
+        return ShapingCycle(some, plan, going, True, waiting, starts)
 
     def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
         """What a cycle would do to the bandwidth of devices. None: the kernel does not answer."""
@@ -154,7 +156,9 @@ class Shaping:
     def poll(self) -> bool:
         """Take away redirects that lead nowhere. They would drop all traffic of their interface."""
         try:
-            bad = make_plan(_NOTHING, self._tc.look(self._networks)).withdraw
+            found = self._tc.look(self._networks)
+            bad = make_plan(_NOTHING, found).withdraw if found is not self._looked else ()
+            self._looked = None if bad else found
             if bad:
                 self._make(bad)
                 self._log.warning("redirects led nowhere and were taken away, a cycle mends it", redirects=len(bad))

@@ -7,6 +7,7 @@ parents (EBUSY, net/sched/sch_htb.c). What a peer needs stands before the peer i
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from wgsyncd.core.network import Network
 from wgsyncd.core.shaping.minors import Minors, assign_minors, device_filters
@@ -135,6 +136,33 @@ def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, i
     return replace(wanted, devices=tuple(stay)), max(new - most, 0)
 
 
+class Portion(NamedTuple):
+    """What one cycle does of the wish."""
+
+    wanted: Wanted  # the wish without the devices that wait
+    plan: ShapingPlan
+    waiting: int  # new devices that the next cycles make
+
+
+@dataclass(slots=True)
+class Planner:
+    """Plans one cycle after the other.
+
+    A plan without steps is kept, and it holds while the wish and the kernel are equal to what it was made from.
+    """
+
+    _last: tuple[Wanted, KernelState, Portion] | None = None
+
+    def plan(self, wanted: Wanted, kernel: KernelState, most: int) -> Portion:
+        """What the next cycle does. ``most``: new devices of one cycle, the same each time."""
+        if self._last is not None and self._last[:2] == (wanted, kernel):
+            return self._last[2]
+        some, waiting = first_new(wanted, kernel, most)
+        portion = Portion(some, make_plan(some, kernel), waiting)
+        self._last = (wanted, kernel, portion) if portion.plan.is_empty else None
+        return portion
+
+
 def _is_held(wanted: Wanted, tree: Tree) -> bool:
     return any(wanted.holds(net) for net in device_filters(tree))
 
@@ -152,8 +180,9 @@ def _goal(wanted: Wanted, minors: Minors, direction: Direction, is_held: bool) -
         else:
             goal.devices[minor] = top_class(minor, rate)
         goal.leaves[minor] = leaf(minor, rate)
-        goal.filters |= {(DEVICE_PREFS[len(net.packed)], net): minor for net in device.addresses}
-        goal.ways |= {(device.interface, net) for net in device.addresses}
+        for net in device.addresses:
+            goal.filters[DEVICE_PREFS[len(net.packed)], net] = minor
+            goal.ways.add((device.interface, net))
     goal.is_needed = is_held or bool(shaped)
     if goal.is_needed:
         goal.filters |= {(EXEMPT_PREFS[len(net.packed)], net): NOT_SHAPED for net in wanted.exempt}
