@@ -28,7 +28,11 @@ def withdraw(play: Play, step: Step) -> Deed[None]:
         play.faults[step.kind] += 1
         yield from play.pause(step.parameters["lasts"])
         stage.prober.withdrawn -= without
+        lacking = {None, *stage.profiles(devices)}
         yield from play.told("UPDATE policies SET is_active = true WHERE name = ANY(%s)", names)
+        # Otherwise the next such step may take what is still there for the chains with the policies, and never end.
+        while lacking.intersection(stage.profiles(devices)):
+            yield from play.pause(0.1)
 
 
 def swap(play: Play, step: Step) -> Deed[None]:
