@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,7 @@ from wgsyncd.core.peers.plan import Plan, make_plan
 from wgsyncd.core.peers.validate import InterfaceSpec
 from wgsyncd.core.reasons import Inactive, InactiveReason
 from wgsyncd.core.records import PeerRecord, PeerRecords, RecordState, config_digest
+from wgsyncd.core.state import WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.ports import Spool
@@ -167,6 +168,11 @@ def planned(
     now: float = NOW,
 ) -> Plan:
     return make_plan(wants(rows, kernel, policy=policy, now=now), kernel, known or PeerRecords(), policy)
+
+
+def with_last(parts: Generator[WriteBatch, None, WriteBatch]) -> Iterable[WriteBatch]:
+    """All batches, also the one that is returned."""
+    yield (yield from parts)
 
 
 def calendar(now: float = NOW, zone: ZoneInfo = TOKYO, width: int = 900) -> UsageCalendar:

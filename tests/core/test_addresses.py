@@ -27,6 +27,7 @@ from tests.samples import (
     row,
     state,
     text,
+    with_last,
 )
 from wgsyncd.core.inspect.adopt import Match, adopt
 from wgsyncd.core.inspect.explain import explain, find_rows
@@ -146,7 +147,7 @@ def test_an_added_address_is_an_update_and_its_record_says_so() -> None:
     (change,) = decision.plan.changes
     assert (change.kind, change.sets_allowed_ips, change.sets_preshared_key) == (ChangeKind.UPDATE, True, False)
     after = actual(dump(peer(5, *both(5))))
-    (batch,) = outcomes(NodeState(1, records(record(5)), MARK, frozenset()), after, decision.desired, NOW)
+    (batch,) = with_last(outcomes(NodeState(1, records(record(5)), MARK, frozenset()), after, decision.desired, NOW))
     assert [one.address for one in batch.records] == ["10.200.0.5/32,fd00:200::5/128"]
     assert [one.action for one in batch.audit] == ["peer_updated"]
     assert not decide([two(5)], after).plan.changes

@@ -23,6 +23,7 @@ from tests.samples import (
     state,
     text,
     wants,
+    with_last,
 )
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Status, encode_key
 from wgsyncd.core.peers import recording
@@ -48,7 +49,7 @@ def before(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> list[Peer
 
 def after(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> tuple[list[tuple[str, str, str]], NodeState]:
     said = []
-    for writes in outcomes(books, kernel, wants(rows, kernel), NOW):
+    for writes in with_last(outcomes(books, kernel, wants(rows, kernel), NOW)):
         said += [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.audit)]
         books = books.after(writes)
     return said, books
@@ -109,7 +110,8 @@ def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audite
 
 def test_an_unchanged_kernel_writes_nothing() -> None:
     kernel = actual(dump(peer(5), peer(6)), dump(name="wg1"))
-    assert not any(outcomes(node_state(record(5), record(6)), kernel, wants([row(5), row(6)], kernel), NOW))
+    kept = node_state(record(5), record(6))
+    assert not any(with_last(outcomes(kept, kernel, wants([row(5), row(6)], kernel), NOW)))
 
 
 def test_an_interface_without_a_dump_says_nothing_about_its_peers() -> None:
@@ -185,7 +187,7 @@ def test_many_that_came_are_written_in_parts_each_complete_in_itself(
     moved = replace(record(20), interface="wg1", state=RecordState.ADDING, address=f"{address(20, 'wg1')}/32")
     books = node_state(*known, record(20), moved)
     told: list[str] = []
-    parts = list(outcomes(books, kernel, wants(rows, kernel), NOW))
+    parts = list(with_last(outcomes(books, kernel, wants(rows, kernel), NOW)))
     assert [len(part.audit) for part in parts] == [3, 3, 4]
     for part in parts[:dies_after]:
         assert {entry.target for entry in part.audit} == {one.device for one in part.records}

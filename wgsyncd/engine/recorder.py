@@ -1,6 +1,6 @@
 """Records in the store and in the log what a cycle is about to do, what it did, and who approved it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator
 
 from wgsyncd import log
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
@@ -103,7 +103,7 @@ class Recorder:
             removals += self._peers_that_there_were(known, decision.peers)
         parts = recording.outcomes(known, after, decision.desired, calendar.now)
         del known  # each commit makes another one
-        writes = self._all_but_the_last(parts, calendar) + WriteBatch(removals=removals)
+        writes = self._commit_all_but_last(parts, calendar) + WriteBatch(removals=removals)
         if snapshot is not None:
             known = self._cache.current(calendar)
             lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
@@ -137,14 +137,17 @@ class Recorder:
         told = any(now - one.at < MEMORY / 2 and not one.removed and one.peers <= peers for one in known.removals)
         return () if told else (Removal(now, 0, 0, peers),)
 
-    def _all_but_the_last(self, parts: Iterable[WriteBatch], calendar: UsageCalendar) -> WriteBatch:
-        """Commit all batches but the last. Returns the last one, which the caller commits together with more."""
-        last = WriteBatch()
-        for part in parts:
-            if last:
-                self._cache.commit(last, calendar)
-            last = part
-        return last
+    def _commit_all_but_last(
+        self, parts: Generator[WriteBatch, None, WriteBatch], calendar: UsageCalendar
+    ) -> WriteBatch:
+        """Commit each batch before the next one is made. Returns the last one, to be committed with more."""
+        while True:
+            try:
+                part = next(parts)
+            except StopIteration as end:
+                last: WriteBatch = end.value
+                return last
+            self._cache.commit(part, calendar)
 
 
 def _log_conditions(writes: WriteBatch, decision: Decision) -> None:

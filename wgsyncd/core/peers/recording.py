@@ -4,7 +4,7 @@ Intents and outcomes are differences between the node state and a dump. So wgsyn
 compute them again. Audit rows report nothing that did not happen. Each change that happened is reported exactly once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -231,12 +231,12 @@ def _updated(record: PeerRecord, part: UpdatedPart) -> AuditEvent:
 
 def outcomes(
     node_state: NodeState, actual: Mapping[str, InterfaceState], desired: Desired, now: float
-) -> Iterator[WriteBatch]:
+) -> Generator[WriteBatch, None, WriteBatch]:
     """What the store has to know after a plan was applied: records brought up to date, and their audit rows.
 
-    ``actual``: the dumps from after the apply. ``now``: UNIX seconds. The caller commits the batches in this order.
-    Each batch is complete in itself, and the last one may be empty. Many added peers make several batches, because
-    the audit rows of 100,000 peers would take 40 MiB.
+    ``actual``: the dumps from after the apply. ``now``: UNIX seconds. The caller commits each batch before the next one
+    is made, and at the end the last one, which is returned and may be empty. Each batch is complete in itself. Many
+    added peers make several batches, because the audit rows of 100,000 peers would take 40 MiB.
     """
     builder = _OutcomeBuilder(actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
@@ -253,7 +253,7 @@ def outcomes(
             restored.append(AuditEvent(AuditAction.INTERFACE_RESTORED, name, AuditFacts(count=count)))
     del node_state  # each commit makes another one, and memory need not hold both
     yield from builder.match_moves()
-    yield WriteBatch(
+    return WriteBatch(
         records=tuple(builder.records),
         removed=tuple(record.peer_id for record in builder.departed),
         checkpoints=sampled,
