@@ -136,3 +136,18 @@ def test_a_pooler_that_lends_whole_sessions_serves(nexa: NexavpnDatabase) -> Non
         assert made.is_pooled
         with made.transaction():
             made.check_held()
+
+
+def test_a_plan_is_kept_only_by_a_session_that_holds_the_lock(connection: Connection) -> None:
+    """A pooler may lend another session for the next statement, and that one would not know the plan."""
+    kept = "SELECT statement FROM pg_prepared_statements"
+    connection.query("SELECT 'early'", often=True)
+    assert connection.query(kept) == []
+    connection.hold(BERLIN)
+    for _ in range(2):
+        assert connection.query("SELECT %s::int", (7,), often=True) == [(7,)]
+        connection.execute("SELECT 'once'")
+        assert connection.query(kept) == [("SELECT $1::int",)]
+    connection.close()
+    assert connection.query("SELECT %s::int", (8,), often=True) == [(8,)]
+    assert connection.query(kept) == [("SELECT $1::int",)]

@@ -14,7 +14,7 @@ class Server:
     def __init__(self) -> None:
         self.now, self.cost, self.snapshot, self.data, self.read = 0.0, 0.0, 1, "a", 0
 
-    def query(self, sql: str, _: Any = ()) -> list[tuple[str]]:
+    def query(self, sql: str, _: Any = (), *, often: bool = False) -> list[tuple[str]]:
         if "pg_current_snapshot" in sql:
             return [(str(self.snapshot),)]
         self.read += 1

@@ -1,11 +1,15 @@
 """Reads the client's side of PostgreSQL's protocol, so that the proxy knows each statement.
 
 A message has a type, its length without the type, and its content. The first message of a connection has no type. The
-client sends a statement as Query, or as Parse with more messages up to Sync, which go to the server together.
+client sends a statement as Query, or as Parse with more messages up to Sync, which go to the server together. A
+statement with a name is parsed once, and then each Bind has the name.
 https://www.postgresql.org/docs/current/protocol-message-formats.html
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from tests.faults.proxy import Wire
 
@@ -18,6 +22,7 @@ class PostgresWire(Wire):
 
     _is_open = False  # the first message is through
     _group = b""  # messages that wait for their Sync
+    _prepared: Mapping[bytes, bytes] = MappingProxyType({})  # texts of statements by their names
 
     def _from_client(self) -> bool:
         data = self._client.recv(1 << 16)
@@ -46,10 +51,15 @@ class PostgresWire(Wire):
             case b"Q":
                 text = packet[5:300]
             case b"P":
-                text = packet[5:].partition(b"\0")[2][:300]
+                name, text = packet[5:].split(b"\0", 2)[:2]
+                if name:
+                    self._prepared = {**self._prepared, name: text}
+                    return True, None
+            case b"B":
+                text = self._prepared[packet[5:].split(b"\0", 2)[1]]
             case _:
                 return False, None
-        return True, self._named(text.partition(b"\0")[0].decode("utf-8", "replace").strip())
+        return True, self._named(text[:300].partition(b"\0")[0].decode("utf-8", "replace").strip())
 
     def _named(self, text: str) -> str:
         if text.startswith("WITH raised AS ("):

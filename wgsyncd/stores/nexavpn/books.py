@@ -142,7 +142,7 @@ class StateWriter:
                   SELECT count(*) FROM raised"""  # noqa: S608
         uptime, texts = writes.uptime, (writes.spool_position, writes.receipt)
         values = (*texts, uptime, self.node, node_state.revision, uptime, uptime)
-        if self.connection.query(sql, values)[0][0] != 1:
+        if self.connection.query(sql, values, often=True)[0][0] != 1:
             told = f"node {self.node} is not at revision {node_state.revision}: another writer, or a lost answer"
             raise RevisionConflict(told)
 
@@ -154,7 +154,8 @@ class StateWriter:
                 raise RevisionConflict(f"{len(moved) - found} baselines are gone: another program removed them")
         if new := parts.new:
             # Customers wait for new peers. One statement takes fewer round trips than COPY.
-            self.connection.execute(_NEW, (self.node, *map(list, zip(*map(_columns, new), strict=True))))
+            columns = map(list, zip(*map(_columns, new), strict=True))
+            self.connection.execute(_NEW, (self.node, *columns), often=True)
         if writes.removed:
             names, keys = zip(*writes.removed, strict=True)
             self.connection.execute(

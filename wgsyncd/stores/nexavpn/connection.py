@@ -28,10 +28,11 @@ _ROWS = 1000  # rows that a stream has in memory at once. They earn it one more 
 _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
-_HOLDERS = """SELECT l.pid, a.usename::text, COALESCE(a.client_addr::text, 'a unix socket')
-    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
-    WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = %s
-      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+_HELD = """l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND (l.classid::bigint << 32) | l.objid::bigint = %s
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"""
+_HOLDERS = f"""SELECT l.pid, a.usename::text, COALESCE(a.client_addr::text, 'a unix socket')
+    FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE {_HELD}"""  # noqa: S608
+_MINE = f"SELECT FROM pg_locks l WHERE {_HELD} AND l.pid = pg_backend_pid()"
 
 # By the key of a lock: the server's process of the session by which this process held it last. A reload makes a new
 # connection, and the server may not have noticed yet that the session of before has ended.
@@ -79,10 +80,10 @@ class Connection:
         """Whether a pooler is between. False if no connection is open."""
         return self._live is not None and self._live.is_pooled
 
-    def query(self, sql: str, values: Values = ()) -> list[Row]:
-        """The rows of a SELECT, all at once."""
+    def query(self, sql: str, values: Values = (), *, often: bool = False) -> list[Row]:
+        """The rows of a SELECT, all at once. ``often``: see :meth:`execute`."""
         with self._cursor() as cursor:
-            return cursor.execute(sql, values or None).fetchall()
+            return cursor.execute(sql, values or None, prepare=often and self._holds).fetchall()
 
     def stream(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
         """The rows of a SELECT one by one. At most :data:`_ROWS` of them are in memory.
@@ -98,10 +99,14 @@ class Connection:
                     self._live.left += 1.0
                 yield row
 
-    def execute(self, sql: str, values: Values = ()) -> int:
-        """Run a statement, or without values a script. Returns how many rows the last statement found or changed."""
+    def execute(self, sql: str, values: Values = (), *, often: bool = False) -> int:
+        """Run a statement, or without values a script. Returns how many rows the last statement found or changed.
+
+        ``often``: the server keeps the plan, because to plan takes longer than to execute. Only a session that holds
+        the lock lets it: a pooler may lend the next statement another session.
+        """
         with self._cursor() as cursor:
-            return cursor.execute(sql, values or None).rowcount
+            return cursor.execute(sql, values or None, prepare=often and self._holds).rowcount
 
     def copy_text(self, sql: str, lines: Iterable[str]) -> None:
         """Send lines of COPY's text form by ``COPY … FROM STDIN``.
@@ -195,7 +200,7 @@ class Connection:
 
     def check_held(self) -> None:
         """StoreError unless this session holds the lock of :meth:`hold`. To be asked in each transaction that posts."""
-        if self._node and not self.query(f"{_HOLDERS} AND l.pid = pg_backend_pid()", (self._key,)):
+        if self._node and not self.query(_MINE, (self._key,), often=True):
             raise Pooled
 
     def _holders(self) -> dict[int, str]:

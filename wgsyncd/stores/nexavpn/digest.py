@@ -67,7 +67,7 @@ class Digest:
             return self._digest
         begun = self._clock()
         # The snapshot is older than the digest. So a change in between only makes the next look read it again.
-        self._digest = connection.query(self._sql, (self._node,))[0][0]
+        self._digest = connection.query(self._sql, (self._node,), often=True)[0][0]
         self._snapshot = snapshot
         now = self._clock()
         self._cost = min(now - begun, 2 * self._cost)  # one that was slow by chance holds up little

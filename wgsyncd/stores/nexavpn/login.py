@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import pwd
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -131,11 +132,12 @@ def log_in(settings: Database, patience: float, resolver: Resolver, *, as_accoun
 def _connect(settings: Database, patience: float, resolver: Resolver) -> Session:
     """A connection to the first server that takes writes. All servers share the time of one answer.
 
-    psycopg would resolve names without a time limit, and would give the whole time to each address.
+    psycopg would resolve names without a time limit, and would give the whole time to each address. It would also let
+    the server keep the plan of each statement that comes often, but here only :class:`Connection` says so.
     """
     limit = min(patience, settings.timeout)
     until = time.monotonic() + limit
-    parameters = {**_parameters(settings, patience), "autocommit": True, "prepare_threshold": None}
+    parameters = {**_parameters(settings, patience), "autocommit": True, "prepare_threshold": sys.maxsize}
     failures: list[str] = []
     places = _places(settings, resolver, limit / 2)
     for number, place in enumerate(places):

@@ -53,24 +53,25 @@ class PolicyReader:
 
     def load(self, connection: Connection, gateways: Collection[str]) -> PolicyTables:
         """What the tables say now. ``gateways``: ids of the gateways whose DNS servers every device reaches."""
-        targets = _by_policy(connection.query(_TARGETS))
-        destinations = _by_policy(connection.query(_DESTINATIONS))
+        targets = _by_policy(connection.query(_TARGETS, often=True))
+        destinations = _by_policy(connection.query(_DESTINATIONS, often=True))
+        found = connection.query(_POLICIES, often=True)
         policies = tuple(
             AccessPolicy(
                 number, name, priority, effect, tuple(Target(*one) for one in targets.get(number, ())),
                 tuple(text for (text,) in destinations.get(number, ())), full_tunnel, is_active, is_deleted,
             )
-            for number, name, priority, effect, full_tunnel, is_active, is_deleted in connection.query(_POLICIES)
+            for number, name, priority, effect, full_tunnel, is_active, is_deleted in found
         )  # fmt: skip
         members: dict[tuple[str, bool, str], set[str]] = {}
-        for *group, user in connection.query(_GROUPS):
+        for *group, user in connection.query(_GROUPS, often=True):
             members.setdefault(tuple(group), set()).add(user)
         groups = tuple(Group(one, frozenset(users), gone, name) for (one, gone, name), users in sorted(members.items()))
         now = time.monotonic()
         if policies != self._policies or now - self._routes_at >= _AGAIN:
             self._policies, self._faulty = policies, _faulty(policies)
             self._routes, self._routes_at = _routes(connection), now
-        owners: dict[str, str] = dict(connection.query(_OWNERS))
+        owners: dict[str, str] = dict(connection.query(_OWNERS, often=True))
         return PolicyTables(policies, groups, self._dns(connection, gateways), self._routes, owners)
 
     @property
@@ -82,7 +83,7 @@ class PolicyReader:
         """The DNS servers. A text that is no address lets nothing through, and is told once."""
         found: set[Network] = set()
         wrong: list[str] = []
-        for (text,) in connection.query(_DNS, ([UUID(one) for one in gateways],)):
+        for (text,) in connection.query(_DNS, ([UUID(one) for one in gateways],), often=True):
             try:
                 found.add(parse_host(text))
             except ValueError:

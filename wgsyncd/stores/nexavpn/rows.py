@@ -151,7 +151,7 @@ class RowCache:
         if len(ids) < len(devices):
             return None
         by_device: dict[str, tuple[str, ...]] = {}
-        for (text,) in connection.query(_SOME, (self._node, ids, ids, ids)):
+        for (text,) in connection.query(_SOME, (self._node, ids, ids, ids), often=True):
             _add(by_device, text)
         if len(by_device) < len(ids):
             return None
