@@ -31,7 +31,7 @@ class RandomFaults(RuleBasedStateMachine):
 
     @initialize(rows=st.sets(ROWS, min_size=1), start=st.sampled_from(STARTS), steady=st.booleans())
     def begin(self, rows: set[int], start: tuple[str, str], steady: bool) -> None:
-        self.node = SimulatedNode(QUIET, *start, variant=self.variant)
+        self.node = self.new_node(*start)
         self.db, self.wg = self.node.db, self.node.wg
         self.fresh = 200  # the number of the last key that was given away
         self.used = set(rows)  # row ids that were ever used: the database never uses one again
@@ -41,6 +41,9 @@ class RandomFaults(RuleBasedStateMachine):
             self.node.owner[key(number)] = number
             self.node.device(number)
         self.node.cycle()
+
+    def new_node(self, zone: str, start: str) -> SimulatedNode:
+        return SimulatedNode(QUIET, zone, start, variant=self.variant)
 
     # -- the devices
 
