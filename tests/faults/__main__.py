@@ -40,10 +40,11 @@ from wgsyncd.demo.processes import CommandFailed
 
 ACTS = {**on_daemon.ACTS, **on_copies.ACTS, **on_liars.ACTS, **on_database.ACTS, **on_interfaces.ACTS,
         **on_table.ACTS}  # fmt: skip
-_PLANES: Mapping[tuple[str, bool], tuple[type[Stage], Acts, script.Kinds]] = {
-    ("mikyun", False): (MikyunStage, ACTS, script.KINDS),
-    ("nexavpn", False): (NexavpnStage, on_nexavpn.ACTS, script.NEXAVPN),
-    ("nexavpn", True): (PoliciesStage, on_policies.ACTS, script.POLICIES),
+_PLANES: Mapping[tuple[str, str], tuple[type[Stage], Acts, script.Kinds]] = {
+    ("mikyun", ""): (MikyunStage, ACTS, script.KINDS),
+    ("nexavpn", ""): (NexavpnStage, on_nexavpn.ACTS, script.NEXAVPN),
+    ("nexavpn", "moves"): (NexavpnStage, on_nexavpn.ACTS, script.MOVES),
+    ("nexavpn", "policies"): (PoliciesStage, on_policies.ACTS, script.POLICIES),
 }
 EMULATED = 8.0  # the pace of an emulated machine
 
@@ -85,17 +86,21 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--liars", action="store_true", help="nobody dies, and everything that answers lies or drips")
     parser.add_argument("--control-plane", choices=("mikyun", "nexavpn"), default="mikyun", help="whose tables")
-    parser.add_argument(
-        "--policies",
-        action="store_true",
+    few = parser.add_mutually_exclusive_group()
+    few.add_argument(
+        "--policies", action="store_const", dest="only", const="policies", default="",
         help="one node of nexavpn, which enforces policies while forbidden packets are sent",
-    )
+    )  # fmt: skip
+    few.add_argument(
+        "--moves", action="store_const", dest="only", const="moves",
+        help="two nodes of nexavpn, between which devices move all the time",
+    )  # fmt: skip
     parser.add_argument("--print", action="store_true", help="print the script of the first three rounds, and end")
     args = parser.parse_args()
     if args.liars and args.control_plane == "nexavpn":
         parser.error("--liars: there is no liar for PostgreSQL")
-    if args.policies and args.control_plane == "mikyun":
-        parser.error("--policies: mikyun has none")
+    if args.only and args.control_plane == "mikyun":
+        parser.error(f"--{args.only}: only with --control-plane nexavpn")
     if args.print:
         for number, steps in zip(range(1, 4), _rounds(args), strict=False):
             print(f"round {number}", *(f"{step.at:6.2f} {step}" for step in steps), sep="\n")
@@ -106,14 +111,14 @@ def _arguments() -> argparse.Namespace:
 def _rounds(args: argparse.Namespace) -> Iterator[list[script.Step]]:
     if args.liars:
         return script.liars(args.seed, args.pace)
-    return script.rounds(args.seed, args.pace, _PLANES[args.control_plane, args.policies][2])
+    return script.rounds(args.seed, args.pace, _PLANES[args.control_plane, args.only][2])
 
 
 def _run(args: argparse.Namespace, directory: Path) -> dict[str, Any]:
     began = time.monotonic()
     if os.geteuid() != 0 or not FAKETIME.exists():
         raise CommandFailed("root is needed, and Debian's package libfaketime")
-    kind, acts, _ = _PLANES[args.control_plane, args.policies]
+    kind, acts, _ = _PLANES[args.control_plane, args.only]
     stage = kind(directory, args.kind, script.devices(args.pace), args.seed, args.pace)
     eyes: AllEyes | None = None
     try:

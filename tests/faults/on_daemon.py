@@ -16,6 +16,7 @@ from tests.faults.proxy import Trap
 from tests.faults.runner import Deed, Play
 from tests.faults.script import Step
 from tests.faults.stage import DAEMON
+from tests.real.running import Daemon
 
 PATIENCE = 2.5  # nominal seconds that a trap waits for its statement
 _BEGINS = 10.0  # nominal seconds in which daemons start on a busy machine
@@ -28,10 +29,15 @@ def kill(play: Play, step: Step) -> Deed[None]:
         if trap.sprung is not None:
             play.faults["kill"] += 1
             return
-    kept = play.stage.kept
-    if play.kill(kept[step.parameters.get("node", 0) % len(kept)]):
+    if play.kill(_hit(play, step)):
         play.faults["kill"] += 1
         play.moments["kill at a random moment"] += 1
+
+
+def _hit(play: Play, step: Step) -> Daemon:
+    """Returns the daemon that the step hits. It is the one of the first node if the step names none."""
+    number: int = step.parameters.get("node", 0)
+    return play.stage.kept[number % len(play.stage.kept)]
 
 
 def _sprung(play: Play, step: Step, deed: TrapDeed, patience: float = PATIENCE, hold: float = 0) -> Deed[Trap]:
@@ -69,8 +75,8 @@ def _woken(pid: int) -> Iterator[None]:
 def stop(play: Play, step: Step) -> Deed[None]:
     """Sends SIGSTOP for longer than the daemon's timeouts."""
     with (yield from play.holding("instances")):
-        yield from play.until(lambda: _runs(play))
-        daemon = play.stage.daemons[0]
+        daemon = _hit(play, step)
+        yield from play.until(lambda: _runs(daemon))
         with _woken(daemon.pid):
             os.kill(daemon.pid, signal.SIGSTOP)
             play.faults[step.kind] += 1
@@ -87,16 +93,17 @@ def stop_at(play: Play, step: Step) -> Deed[None]:
                 yield from play.pause(step.parameters["lasts"])
 
 
-def _runs(play: Play) -> bool:
-    process = play.stage.daemons[0].process
+def _runs(daemon: Daemon) -> bool:
+    process = daemon.process
     return process is not None and process.poll() is None
 
 
 def terminate(play: Play, step: Step) -> Deed[None]:
     """Sends SIGTERM, for an orderly restart."""
     with (yield from play.holding("instances")):
-        yield from play.until(lambda: _runs(play))
-        process = play.stage.daemons[0].process
+        daemon = _hit(play, step)
+        yield from play.until(lambda: _runs(daemon))
+        process = daemon.process
         assert process is not None
         play.expected.add(-signal.SIGTERM)  # the signal may come before the process installs its handler
         process.send_signal(signal.SIGTERM)
@@ -109,7 +116,7 @@ def reload(play: Play, step: Step) -> Deed[None]:
     """Sends SIGHUP."""
     with (yield from play.holding("instances")):
         yield from play.until(play.answers)
-        os.kill(play.stage.daemons[0].pid, signal.SIGHUP)
+        os.kill(_hit(play, step).pid, signal.SIGHUP)
         play.faults[step.kind] += 1
 
 
@@ -118,11 +125,13 @@ def second(play: Play, step: Step) -> Deed[None]:
 
     It is refused. If the first one was killed at that moment, the second one runs.
     """
-    stage = play.stage
+    stage, daemon = play.stage, _hit(play, step)
     with (yield from play.holding("instances")):
-        yield from play.until(lambda: _runs(play))
+        yield from play.until(lambda: _runs(daemon))
         play.expected.add(1)  # the first daemon may restart while the second one has the lock
-        again = stage.world.server.start(*_command(play), log=stage.daemons[0].log, **_environment(play))
+        argv = [sys.executable, *DAEMON, "run", "--config", str(daemon.config)]
+        around = {**daemon.environment, **stage.environment(daemon)}
+        again = stage.world.server.start(*argv, log=daemon.log, **around)
         play.faults[step.kind] += 1
         try:
             if (yield from play.until(lambda: again.poll() is not None, max(step.parameters["lasts"], 2))):
@@ -132,15 +141,6 @@ def second(play: Play, step: Step) -> Deed[None]:
         finally:
             again.kill()
             again.wait()
-
-
-def _command(play: Play) -> list[str]:
-    return [sys.executable, *DAEMON, "run", "--config", str(play.stage.daemons[0].config)]
-
-
-def _environment(play: Play) -> dict[str, str]:
-    daemon = play.stage.daemons[0]
-    return {**daemon.environment, **play.stage.environment(daemon)}
 
 
 def rival(play: Play, step: Step) -> Deed[None]:

@@ -61,6 +61,7 @@ def data(play: Play, settled: Sequence[float | None], *, is_calm: bool) -> dict[
     return {
         "runs": len(settled),
         "kills": play.ends["-9"],
+        "kills_by_node": dict(play.killed),
         "faults": dict(sorted(play.faults.items())),
         "moments": dict(sorted(play.moments.items())),
         "daemons_ended": dict(play.ends),

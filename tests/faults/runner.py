@@ -51,6 +51,7 @@ class Play:
         self.faults: Counter[str] = Counter()  # the number of faults, by kind
         self.moments: Counter[str] = Counter()  # the number of faults, by their moment
         self.ends: Counter[str] = Counter()  # the number of ended daemons, by how they ended
+        self.killed: Counter[str] = Counter()  # the number of killed daemons, by node
         self.troubles: list[str] = []
         self.used: list[dict[str, int]] = []  # what the daemon used after each round
         self.replaced = 0  # the number of peers whose counters a foreign hand has reset
@@ -123,6 +124,7 @@ class Play:
                     continue
                 daemon.process = None
                 self.note_end(code)
+                self.killed[self.stage.node_of(daemon)] += code == -signal.SIGKILL
             if not self.down:
                 self._started = time.monotonic()
                 self.stage.start(daemon)

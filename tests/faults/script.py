@@ -125,12 +125,18 @@ KINDS: Kinds = {
 }  # fmt: skip
 """Maps every kind of fault to a function that draws its parameters. "kill" is not here, because it is everywhere."""
 
+
+def _of_a_node(draw: Callable[[Dice], Parameters]) -> Callable[[Dice], Parameters]:
+    return lambda dice: {**draw(dice), "node": dice.randrange(2)}
+
+
 NEXAVPN: Kinds = {
     **{kind: KINDS[kind] for kind in (
-        "stop", "terminate", "reload", "second", "rival", "clock", "cut", "refuse", "db_kill", "db_stop", "db_restart",
+        "rival", "clock", "cut", "refuse", "db_kill", "db_stop", "db_restart",
         "row_lock", "interface", "foreign_remove", "foreign_replace", "reboot", "rekey", "move", "address",
         "preshared_key",
     )},
+    **{kind: _of_a_node(KINDS[kind]) for kind in ("stop", "terminate", "reload", "second")},
     "stop_at": lambda d: {**_trap(d, NEXAVPN_WORDS), "moment": d.choice(MOMENTS), "lasts": _for(d, 2.5, 4)},
     "cut_at": lambda d: {**_trap(d, NEXAVPN_WORDS), "moment": d.choice(MOMENTS[:3])},
     "swallow_commit": KINDS["swallow_commit"],
@@ -149,6 +155,12 @@ POLICIES: Kinds = {
     "swap": lambda d: {"devices": sorted(d.sample(range(d.devices), 2))},
 }
 """The same for a node that enforces policies."""
+
+MOVES: Kinds = {
+    "move": lambda d: {"devices": d.some(2), "busy": d.random() < 0.7},
+    **{kind: NEXAVPN[kind] for kind in ("stop_at", "swallow_commit", "db_kill", "terminate")},
+}
+"""The same for devices that move between two nodes all the time, mostly under traffic."""
 
 PER_ROUND = 21  # with this many kinds a round, two rounds have all of them
 
