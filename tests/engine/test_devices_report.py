@@ -56,6 +56,18 @@ def test_a_foreign_peer_and_rates_that_are_not_known() -> None:
     assert {one.rx_rate for one in report(node).devices} == {None}, "other counters"
 
 
+def test_peers_whose_rows_are_lost_keep_their_names_while_the_guard_keeps_them() -> None:
+    node = Node()
+    for number in range(5, 25):
+        node.device(number)
+    node.cycle()
+    named = {one.device for one in report(node).devices}
+    node.truncate()
+    node.cycle()
+    found = {one.device: (one.row, one.state, one.why) for one in report(node).devices}
+    assert found == dict.fromkeys(named, (None, "leaving", "row is gone"))
+
+
 def test_rates_while_rows_change_all_the_time() -> None:
     node = Node()
     node.device(5)

@@ -130,6 +130,15 @@ def test_removals_that_wait(node: Node, run: Run) -> None:
     assert "(withheld by the guard)" in said and "go with `wgsyncd adopt --accept` and an approval, 0 stay" in said
 
 
+def test_removals_of_lost_rows_that_wait_are_not_said_to_happen(node: Node, run: Run) -> None:
+    for number in range(10, 30):
+        node.device(number)
+    node.cycle()
+    node.truncate()
+    said = "\n".join(run("adopt")[1])
+    assert " of rows that want no peer: a start removes 0, 24 wait\n" in said
+
+
 def test_the_guard_keeps_adopted_peers_and_what_it_says_helps(node: Node, run: Run) -> None:
     """No row can be restored for a peer that never had one."""
     node.db.update(7, status="active")

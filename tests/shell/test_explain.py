@@ -255,7 +255,7 @@ def test_a_peer_in_no_row(node: Node, run: Run) -> None:
         status, said = run(name)
         assert status == 1
         assert said.startswith("wgsyncd: no row has this, but wg1 has a peer ")
-        assert said.endswith("… with 10.251.0.99/32\n")
+        assert said.endswith("… with 10.251.0.99/32. wgsyncd leaves it as it is: see `wgsyncd adopt`\n")
 
 
 def test_two_with_one_address(node: Node, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.node import Node
+from tests.samples import text
 from tests.shell import test_explain
 from tests.shell.test_explain import FIVE, Ask, Run
 
@@ -35,8 +36,16 @@ def test_a_row_that_is_gone_leaves_a_peer_that_is_told_of(node: Node, run: Run) 
         node.device(number)
     node.cycle()
     node.db.devices.clear()
+    for one in (FIVE, "10.200.0.5"):
+        status, said = run(one)
+        assert (status, ", and the guard keeps it: see `wgsyncd plan`" in said) == (1, True)
+
+
+def test_a_removal_that_waits_for_the_key_of_another_row_is_not_said_to_be_next(node: Node, run: Run) -> None:
+    node.cycle()
+    node.change(6, public_key="junk")
+    node.delete(5)
     status, said = run(FIVE)
-    assert (status, "A peer that was made for it is on wg0, and the guard keeps it: see `wgsyncd plan`" in said) == (
-        1,
-        True,
-    )
+    assert (status, "on wg0. Its removal waits until the unreadable key of a row is mended" in said) == (1, True)
+    node.change(6, public_key=text(6))
+    assert ", and the next cycle removes it" in run(FIVE)[1]

@@ -53,7 +53,7 @@ class DeviceBytes(Struct, frozen=True, kw_only=True):
 class DeviceReport(Struct, frozen=True, kw_only=True):
     """One device, or one foreign peer."""
 
-    row: int | str | None  # the row's id. None: a foreign peer
+    row: int | str | None  # the row's id. None: a foreign peer, or the row is gone and the removal waits
     device: str  # of a foreign peer: the key's fingerprint
     name: str  # what its owner calls it, or ""
     owner: str
@@ -146,9 +146,13 @@ def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[L
             state, why = "off" if peer is None else "leaving", wording.inactive(inactive)
         listed.append(ListedDevice(row, row.device, place, row.addresses, state, why, peer, rates))
     stranger: DeviceState = "foreign" if status.rows is not None else "unknown"
+    lost = {(one.interface, one.peer): one for one in status.held if one.device}
     for (name, its_key), (one, rates) in found.items():
-        addresses = tuple(sorted(map(str, one.config.allowed_ips)))
-        listed.append(ListedDevice(None, fingerprint(its_key), name, addresses, stranger, "", one, rates))
+        addresses, called = tuple(sorted(map(str, one.config.allowed_ips))), fingerprint(its_key)
+        if held := lost.get((name, called)):
+            listed.append(ListedDevice(None, held.device, name, addresses, "leaving", held.reason, one, rates))
+        else:
+            listed.append(ListedDevice(None, called, name, addresses, stranger, "", one, rates))
     return listed
 
 

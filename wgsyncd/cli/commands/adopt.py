@@ -214,7 +214,7 @@ def _peer(one: LivePeer, zone: ZoneInfo) -> LivePeerReport:
 _WORDS = {
     Match.MATCHES: "as their rows want them: a start sends nothing for them",
     Match.DIFFERS: "not as their rows want them: a start changes them in place",
-    Match.UNWANTED: "of rows that want no peer: a start removes them",
+    Match.UNWANTED: "of rows that want no peer",
     Match.FROZEN: "of rejected rows (wgsyncd plan): a start leaves them as they are",
     Match.FOREIGN: "in no row",
 }
@@ -244,8 +244,10 @@ def _interface(one: AdoptedInterface) -> Iterator[Line]:
         going = sum(1 for peer in peers if peer.action is not Action.STAYS)
         approval = " and an approval" if any(peer.action is Action.WAITS for peer in peers) else ""
         foreign = f": {going} go with `wgsyncd adopt --accept`{approval}, {len(peers) - going} stay as configured"
+        waits = sum(1 for peer in peers if peer.action in _WAITING)
+        unwanted = f": a start removes {len(peers) - waits}{f', {waits} wait' if waits else ''}"
         if peers:
-            told = words + foreign if match is Match.FOREIGN else words
+            told = words + {Match.FOREIGN: foreign, Match.UNWANTED: unwanted}.get(match, "")
             yield f"  {len(peers):4}  {told}", "warning" if going else "ok"
         if match is not Match.MATCHES:
             yield from ((f"          {_SIGNS[peer.action]} {_line(peer)}", "") for peer in peers)

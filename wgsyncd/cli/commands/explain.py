@@ -25,11 +25,13 @@ from wgsyncd.core.inspect.answers import AuditRow
 from wgsyncd.core.inspect.explain import Explanation, explain, find_rows
 from wgsyncd.core.inspect.names import DeviceName, Labels, find_device, find_labelled, suggestions
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.model import DeviceRow, encode_key, fingerprint
+from wgsyncd.core.model import DeviceRow, PublicKey, encode_key, fingerprint
 from wgsyncd.core.network import Network
+from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.words import seconds_between
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report, with_traffic
 from wgsyncd.engine.inspector import Preview
@@ -131,15 +133,26 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
         for key, peer in state.peers.items():
             ips = ", ".join(sorted(map(str, peer.config.allowed_ips)))
             if text == encode_key(key) or text in {str(net).rpartition("/")[0] for net in peer.config.allowed_ips}:
-                raise UserError(f"no row has this, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}")
+                told = f"no row has this, but {name} has a peer {fingerprint(key)} with {ips or 'no address'}"
+                raise UserError(told + _fate(key, view.decision.plan))
     for record in view.node_state.records.each():
         there = view.decision.actual.get(record.interface)
         if record.device.casefold() == text.casefold() and there is not None and record.public_key in there.peers:
-            held = any(one.public_key == record.public_key for one in view.decision.plan.withheld)
-            what = "the guard keeps it: see `wgsyncd plan`" if held else "the next cycle removes it"
-            raise UserError(f"no row is called {text!r}. A peer that was made for it is on {there.name}, and {what}")
+            told = f"no row is called {text!r}. A peer that was made for it is on {there.name}"
+            raise UserError(told + _fate(record.public_key, view.decision.plan))
     alike = suggestions(text, [name for one in names for name in (one.device, one.label)])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
+
+
+def _fate(key: PublicKey, plan: Plan) -> str:
+    """What comes next for a peer without a row, as the end of a sentence."""
+    if any(one.public_key == key for one in plan.withheld):
+        return ", and the guard keeps it: see `wgsyncd plan`"
+    if any(one.public_key == key for one in plan.blocked):
+        return f". Its removal {wording.UNTIL_MENDED}: see `wgsyncd plan`"
+    if any(one.public_key == key for one in plan.changes):
+        return ", and the next cycle removes it"
+    return ". wgsyncd leaves it as it is: see `wgsyncd adopt`"
 
 
 def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
