@@ -25,7 +25,7 @@ from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
 
 SETTINGS = parse(CONFIG)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
@@ -145,7 +145,6 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
-                                              (1044, "wgsyncd init-db"),
                                               (1049, "man wgsyncd-install"), (1205, "wgsyncd check-config")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:
@@ -153,6 +152,17 @@ def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
 
     (one,) = doctor.check(SETTINGS, examine)
     assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)
+
+
+def test_a_missing_right_to_the_database_names_the_account_that_the_server_names() -> None:
+    """The host is the one from which the server saw wgsyncd come, not the server's own."""
+    refused = translate(Exception(1044, "Access denied for user 'mikyun'@'10.0.0.%' to database 'x'"), known=True)
+
+    def examine(_: object) -> Database:
+        raise refused
+
+    (one,) = doctor.check(SETTINGS, examine)
+    assert one.fix == "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'mikyun'@'10.0.0.%'\""
 
 
 @pytest.mark.parametrize(("known", "mend"), [(True, 'mariadb -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")])

@@ -175,6 +175,14 @@ def test_red_is_what_makes_the_node_fail_and_nothing_else(node: Node, work: Work
         assert "\x1b[31m" not in said("devices")
 
 
+def test_an_error_of_the_database_is_said_once(node: Node, work: Work, run: Run) -> None:
+    cycle(node)
+    node.status.succeeded_at = {"account": 1.0, "reconcile": 1.0}
+    away()(node)
+    said = "\n".join(run("status")[1])
+    assert (said.count(REFUSED), said.count("cycles: ")) == (1, 2)
+
+
 def test_one_bad_row_does_not_fail_the_node(node: Node, work: Work, run: Run) -> None:
     bad_row(node)
     assert run("status")[0] == 1

@@ -89,7 +89,8 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
             continue
         if one.age is None or one.age > STALE * (one.every or 60):
             since = "since the start" if one.age is None else f"for {one.age} s"
-            last = f". Last error: {report.last_error}" if report.last_error else ""
+            told = report.last_error in ("", report.database.error)  # the finding about the database has it
+            last = "" if told else f". Last error: {report.last_error}"
             yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
 
 

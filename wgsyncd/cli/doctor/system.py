@@ -177,7 +177,7 @@ def _metrics(settings: Settings, pid: int | None) -> Finding:
                 connection.sock.connect(path)
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
-            said = answer.read(200).decode("utf-8", "replace").strip()
+            said = answer.read(1000).decode("utf-8", "replace").strip()
     except PermissionError:
         return warning("metrics", f"{where} is not for you to ask", "sudo wgsyncd doctor")
     except (OSError, http.client.HTTPException) as error:

@@ -97,14 +97,14 @@ def _entering(settings: Settings, error: StoreError) -> str:
         made = f"CREATE OR REPLACE USER {account} IDENTIFIED VIA unix_socket"
         rights = f"wgsyncd init-db --socket {shlex.quote(database.socket)} --grants {quoted(account)}"
         return f"mariadb -e {quoted(made)} && {rights}"
+    if number == 1045:
+        return "man wgsyncd-install  # see Account"
     if number == 1698:  # MariaDB knows the account by the system's user of that name
         return f"id {shlex.quote(user)}"
     if number == 1049:
         return "man wgsyncd-install  # the application makes its database and its tables"
     if number == 1044:
-        host = "localhost" if database.socket else database.host
-        account = f"'{user}'@'{host}'"
-        return f"wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {quoted(account)}"
+        return str(error).partition("As root: ")[2]  # the server has named the account as GRANT expects it
     return "wgsyncd check-config && mariadb-admin ping"
 
 
@@ -197,7 +197,8 @@ def _application(facts: Database, settings: Settings) -> Finding:
     if facts.newest is not None and (ahead := facts.newest - time.time()) > _FUTURE:
         return fault(
             "written times", f"the latest device was created or issued {ahead / 3600:.1f} h from now: the application"
-            f" does not write times of {settings.node.zone}, so QR codes end that much too late",
+            f" does not write times of {settings.node.zone}, so QR codes end that much too late. Set node.zone to the"
+            " zone in which it writes",
             "mariadb -e 'SELECT @@global.time_zone, @@system_time_zone, NOW(), UTC_TIMESTAMP()'",
         )  # fmt: skip
     return ok("written times", "no device was created or issued in the future")

@@ -25,9 +25,9 @@ from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import TablesNewer, check_schema
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import INIT, MariaDBError
 
-_NO_TABLE, _NO_COLUMN, _READ_ONLY = 1146, 1054, 1290
+_NO_TABLE, _NO_COLUMN, _READ_ONLY, _BROKEN_VIEW = 1146, 1054, 1290, 1356
 _DENIED = frozenset((1142, 1143))
 _SECRETS = {
     "customer_devices": {"private_key", "nc_user", "nc_password"},
@@ -99,9 +99,9 @@ def _schema(connection: Connection) -> tuple[str, bool]:
         check_schema(connection)
         for table in _wanted():
             if table.startswith("wgsyncd_") and _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") == _NO_TABLE:  # noqa: S608
-                return f"{table} is missing: run `wgsyncd init-db` with an admin's account", False
+                return f"{table} is missing", False
     except SchemaError as error:
-        return str(error), isinstance(error, TablesNewer)
+        return str(error).partition(f". {INIT}")[0], isinstance(error, TablesNewer)
     except MariaDBError as error:
         if error.number in _DENIED:
             return "", False  # the finding about rights reports it
@@ -194,7 +194,7 @@ def _refusal(connection: Connection, sql: str) -> int | None:
     except MariaDBError as error:
         if error.number in _DENIED or error.number in (_NO_TABLE, _NO_COLUMN):
             return error.number
-        if error.number != _READ_ONLY:  # nobody knows then, and the finding about the server reports it
+        if error.number not in (_READ_ONLY, _BROKEN_VIEW):  # nobody knows then, and another finding reports it
             raise
     return None
 

@@ -17,7 +17,7 @@ from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, trial
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH, WIDE
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import NO_SUCH_TABLE, MariaDBError
 
 _WHOLE = ("tinyint", "smallint", "mediumint", "int", "bigint")
 _TIMES = ("first_handshake_at", "last_handshake_at", "activated_at", "issued_at", "qr_expires_at", "created_at")
@@ -104,8 +104,12 @@ class Probe:
     def _columns(self) -> Iterator[Finding]:
         columns = self.shape.of(DEVICES)
         for table, names in _NEEDED.items():
+            if table not in self.shape.engines and self._refuses(f"SELECT 1 FROM {table} LIMIT 0", NO_SUCH_TABLE):  # noqa: S608
+                yield fault(table, "it does not exist: the application makes it", "man wgsyncd-install  # see Tables")
+                continue
             for name in names:
-                if (table, name) not in self.shape.columns and self._is_missing(table, name):
+                missing = f"SELECT {name} FROM {table} LIMIT 0"  # noqa: S608
+                if (table, name) not in self.shape.columns and self._refuses(missing, _NO_COLUMN):
                     definition = f"ADD {name} {_reference(table, name)}"
                     yield fault(table, f"it has no column {name}", self._alter(table, definition))
         for name in COUNTERS:
@@ -246,9 +250,9 @@ class Probe:
             raise StoreError("the database answers too slowly")
         return self.connection.side_query(sql, values)
 
-    def _is_missing(self, table: str, column: str) -> bool:
-        found = self._ask(f"SELECT {column} FROM {table} LIMIT 0")  # noqa: S608
-        return isinstance(found, MariaDBError) and found.number == _NO_COLUMN
+    def _refuses(self, sql: str, number: int) -> bool:
+        found = self._ask(sql)
+        return isinstance(found, MariaDBError) and found.number == number
 
     def _modify(self, table: str, name: str, column: Column, written: str, *, like: Column | None = None) -> str:
         """The command that changes a column's type and leaves all else of it as it is."""

@@ -82,7 +82,7 @@ class MariaDBStore:
         had, schema = self._schema.has_deleted_at, shape.schema
         if (had or (CONFLICTS, "contract_id") in shape.columns) and not schema.has_deleted_at:
             # The view filters on this column, so the column exists. If it is not read, deleted devices get peers.
-            raise StoreError("customer_devices.deleted_at cannot be read: grant SELECT on it (wgsyncd init-db)")
+            raise StoreError("customer_devices.deleted_at cannot be read. `sudo wgsyncd doctor` tells how to grant it")
         self._schema, self._has_updated_at = schema, (DEVICES, "updated_at") in shape.columns
         self._terms.use_columns({column for table, column in shape.columns if table == CONTRACTS})
         message = shape.columns.get((LOGS, "message"))

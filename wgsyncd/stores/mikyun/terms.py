@@ -53,8 +53,8 @@ class ContractTerms:
         """The snapshot with the terms of all contracts, with their conditions, and without the rows beyond a limit."""
         for column in sorted(self._needed):
             if self._changed(column, column in self._missing) and column in self._missing:
-                why = f"contracts.{column} cannot be read: grant SELECT on it"
-                self._log.warning(why, todo="wgsyncd init-db")
+                why = f"contracts.{column} cannot be read: the account lacks SELECT on it"
+                self._log.warning(why, todo="sudo wgsyncd doctor")
         conditions = snapshot.conditions
         if PROFILE in self.columns:
             terms = self._load_terms(connection, own, schema)

@@ -15,11 +15,13 @@ NAMES_ONLY = frozenset((
     1184, 1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
-_GRANT = ". As root: wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants {account}"
+INIT = "As root: wgsyncd init-db --socket /run/mysqld/mysqld.sock"
+_GRANT = f". {INIT} --grants {{account}}"
 _ADVICE = {
     DENIED: ". The account that made a view or a trigger there is gone: make it again",
-    1044: _GRANT,
-    1049: ". The application makes its database and its tables: see man wgsyncd-install",
+    1044: f". Is mikyun.database.name right? {INIT} --grants {{account}}",
+    1049: ". Is mikyun.database.name right? The application makes its database: see Tables in man wgsyncd-install",
+    NO_SUCH_TABLE: ". The application makes its tables: see Tables in man wgsyncd-install",
     1133: ". Create the account first: CREATE USER",
     1142: _GRANT,
     1143: _GRANT,
@@ -71,7 +73,7 @@ def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows:
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError("wgsyncd's own tables are missing: run `wgsyncd init-db` with an admin's account")
+        return SchemaError(f"wgsyncd's own tables are missing. {INIT}")
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
     if at_login and number == DENIED and "using password: NO" in text:
         special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
