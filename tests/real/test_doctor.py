@@ -96,6 +96,10 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.sql("UPDATE wgsyncd_schema SET version = 99"), "tables", "fault", "of version 99", "apt-get install"),
     "a table is missing": (
         lambda b: b.sql("DROP TABLE wgsyncd_quarantine"), "tables", "fault", "wgsyncd_quarantine is missing", "init-db"),
+    "no audit table": (
+        lambda b: b.sql("RENAME TABLE admin_logs TO old"), "admin_logs", "fault", "does not exist", "man wgsyncd-install"),
+    "no table of owners": (
+        lambda b: b.sql("RENAME TABLE contracts TO old"), "contracts", "fault", "does not exist", "man wgsyncd-install"),
     "another name": (
         lambda b: b.configure({"node.name": "other"}), "tables", "warning", "was this server renamed?", "wgsyncd plan"),
     "no database": (
@@ -255,7 +259,8 @@ def test_an_installed_service(installed: Node) -> None:
     run("systemctl", "disable", "wgsyncd")
 
 
-def test_status_knows_a_deleted_interface_before_the_next_poll(bench: Bench) -> None:
+def test_a_deleted_interface_is_known_before_the_next_poll(bench: Bench) -> None:
+    """By `wgsyncd status`, /metrics and /readyz."""
     device = real_device("0001-held", "10.200.0.11")
     bench.insert(device)
     bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
@@ -268,3 +273,10 @@ def test_status_knows_a_deleted_interface_before_the_next_poll(bench: Bench) -> 
     assert report["verdict"] == "failing"
     assert (trouble["check"], trouble["fix"]) == ("wg0", "systemctl restart wg-quick@wg0")
     assert "does not exist" in trouble["message"]
+    present = {
+        name: bench.daemon.metrics()[f'wgsyncd_interface_present{{interface="{name}"}}'] for name in ("wg0", "wg1")
+    }
+    assert (present, bench.daemon.get("/readyz")) == ({"wg0": 0, "wg1": 1}, "ok\n")
+    bench.world.server.ip("link delete wg1")
+    said = "no interface can be compared: wg0: ENODEV: it was deleted; wg1: ENODEV: it was deleted\n"
+    assert bench.daemon.get("/readyz") == said

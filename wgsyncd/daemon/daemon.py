@@ -64,7 +64,8 @@ class Daemon:
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
         self._front_page = FrontPage(lambda: self.settings, status, self._report, self.devices.report)
-        self._monitoring = MonitoringServer(pages(status, self._is_alive), self._front_page.answer)
+        served = pages(status, self._is_alive, machine.has_interface)
+        self._monitoring = MonitoringServer(served, self._front_page.answer)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
         self._clock = ClockStepDetector()

@@ -45,6 +45,7 @@ _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ..
     ("interface_sent_bytes", "Bytes sent to the live peers. Falls with a removal.", lambda one: one.sent),
 )
 
+Exists = Callable[[str], bool]  # whether a network interface of this name is there now
 Labels = TypeVar("Labels", bound=tuple[str, ...])  # the values of a metric's labels
 
 
@@ -82,13 +83,14 @@ def _from_zero(known: Iterable[str], values: Mapping[str, float]) -> dict[tuple[
 class Collector:
     """Makes metric families from the daemon's status."""
 
-    def __init__(self, status: DaemonStatus) -> None:
-        self.status = status
+    def __init__(self, status: DaemonStatus, exists: Exists) -> None:
+        self.status, self._exists = status, exists
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("wgsyncd_build", "The running version of wgsyncd.", {"version": __version__})
+        status = self.status.now(self._exists)
         for families in (_work, _interfaces, _rows, _safety, _policies, _shaping, _state, _per_peer):
-            yield from families(self.status)
+            yield from families(status)
 
 
 def _work(status: DaemonStatus) -> Iterator[Metric]:
@@ -265,10 +267,10 @@ def _per_peer(status: DaemonStatus) -> Iterator[Metric]:
     yield from (sent, received, handshake)
 
 
-def registry(status: DaemonStatus) -> CollectorRegistry:
+def registry(status: DaemonStatus, exists: Exists = lambda _: True) -> CollectorRegistry:
     """The metrics of the status, of this process and of its Python."""
     whole = CollectorRegistry()
-    whole.register(Collector(status))
+    whole.register(Collector(status, exists))
     ProcessCollector(registry=whole)
     PlatformCollector(registry=whole)
     return whole

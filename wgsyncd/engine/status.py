@@ -6,8 +6,8 @@ are UNIX seconds, durations are seconds, and 0.0 means never.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
@@ -186,6 +186,13 @@ class DaemonStatus:
     def compares(self) -> bool:
         """Whether the last cycle could read an interface. A cycle that read none compared nothing."""
         return any(one.present for one in self.interfaces.values())
+
+    def now(self, exists: Callable[[str], bool]) -> "DaemonStatus":
+        """This status, but an interface that was deleted since the last poll is not present. ``exists``: whether a
+        network interface of a name is there now."""
+        gone = {name: replace(one, present=False) for name, one in self.interfaces.items() if not exists(name)}
+        errors = {name: f"{name}: ENODEV: it was deleted" for name in gone} | dict(self.interface_errors)
+        return replace(self, interfaces={**self.interfaces, **gone}, interface_errors=errors) if gone else self
 
     def rows_set_aside(self, *obstacles: Obstacle) -> list[SetAside]:
         """The devices with a row that cannot be changed for one of these reasons."""
