@@ -290,8 +290,9 @@ _CONNECTIONS = {
     " forward them (`sysctl net.ipv4.ip_forward` must say 1), nothing routes answers back, or it sends from another"
     " address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
     Connection.AMBIGUOUS: "It is connected from {endpoint}, handshake {ago}. Whether the server accepts its packets"
-    " cannot be told: keepalives alone would count as much. Let the customer send for a minute. If `ip -s -s link show"
-    " {interface}` then counts more RX errors (frame), the device sends from another address than {addresses}",
+    " cannot be told: keepalives alone would count as much. Let the customer send for a minute, and run this again."
+    " If then `ip -s -s link show {interface}` counts more RX errors (frame), as only the kernel's WireGuard does, the"
+    " device sends from another address than {addresses}",
     Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If the customer still reaches nothing, see"
     " what comes: tcpdump -ni {interface} host {address}",
 }
