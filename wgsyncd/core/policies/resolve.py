@@ -6,6 +6,7 @@ allow. The first policy decides, and an address that no policy covers is refused
 
 import ipaddress
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from wgsyncd.core.network import Network, Networks, as_networks, parse_network
@@ -87,14 +88,23 @@ def _read(policy: AccessPolicy, faults: list[PolicyFault]) -> Rule:
     if effect not in ("allow", "deny"):
         faults.append(PolicyFault(policy.id, policy.name, FaultKind.EFFECT, policy.effect))
     allows = effect == "allow"
-    networks: list[Network] = list(EVERYWHERE) if policy.full_tunnel else []
-    for text in policy.destinations:
+    covers, unreadable = _covered(policy.destinations, is_full=policy.full_tunnel, allows=allows)
+    faults += (PolicyFault(policy.id, policy.name, FaultKind.DESTINATION, text) for text in unreadable)
+    return Rule(policy, allows, covers)
+
+
+@lru_cache(maxsize=1024)  # each cycle reads the same policies, and to read their texts would be most of its plan
+def _covered(destinations: tuple[str, ...], *, is_full: bool, allows: bool) -> tuple[Access, tuple[str, ...]]:
+    """The addresses of a policy, and the destinations that cannot be read."""
+    networks: list[Network] = list(EVERYWHERE) if is_full else []
+    unreadable: list[str] = []
+    for text in destinations:
         try:
             networks.append(parse_network(text))
         except ValueError:
-            faults.append(PolicyFault(policy.id, policy.name, FaultKind.DESTINATION, text))
+            unreadable.append(text)
             networks += () if allows else _widest(text)
-    return Rule(policy, allows, Access.of(as_networks(networks)))
+    return Access.of(as_networks(networks)), tuple(unreadable)
 
 
 def _widest(text: str) -> Networks:
