@@ -19,6 +19,7 @@ NEVER = {
     "cryptography": "PyMySQL, for a login that is refused; the store of NexaVPN, if preshared keys are configured",
     "nacl": "PyMySQL, for one kind of login, when it takes place",
     "pygal": "`usage --svg`",
+    "xml": "the page, when somebody opens it",
     "pyroute2": "the creation of an interface",
     "wgsyncd.demo": "`demo`",
     "wgsyncd.cli.doctor": "`doctor`",

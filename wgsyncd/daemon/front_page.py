@@ -11,7 +11,6 @@ from wgsyncd.core.network import is_loopback
 from wgsyncd.daemon.choice import Choice
 from wgsyncd.daemon.http import TEXT, Refusal, Request, Response
 from wgsyncd.daemon.monitoring import MonitoringServer
-from wgsyncd.daemon.page import render
 from wgsyncd.engine.devices_report import DevicesReport
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_document import StatusReport
@@ -59,6 +58,8 @@ class FrontPage:
             raise Refusal(403, "open the page as localhost or 127.0.0.1, because another name may be a trap", "Host")
         choice = Choice.of(request.query)
         devices = self._devices(choice.selection())
+        from wgsyncd.daemon.page import render  # It loads xml, and most nodes never show the page.
+
         page = render(choice, self._report(), devices, self._status.history, STYLE, time.time())
         body = page.encode("utf-8", "backslashreplace")
         return Response(200, body, "text/html; charset=utf-8", headers=HEADERS)
