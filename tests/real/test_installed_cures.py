@@ -56,22 +56,22 @@ def node(installed: Node) -> Iterator[Node]:
     installed.system.run("systemctl", "reset-failed", UNIT, check=False)
 
 
-def findings(node: Node) -> dict[str, tuple[str, str]]:
+def findings(node: Node, *options: str) -> dict[str, tuple[str, str]]:
     """The severity and the fix of each check of doctor. The worst one of a check is kept."""
     found: dict[str, tuple[str, str]] = {}
-    for one in json.loads(node.system.run("wgsyncd", "doctor", "--json", check=False))["checks"]:
+    for one in json.loads(node.system.run("wgsyncd", "doctor", "--json", *options, check=False))["checks"]:
         if found.get(one["check"], ("ok", ""))[0] == "ok":
             found[one["check"]] = one["severity"], one["fix"]
     return found
 
 
-def mend(node: Node, check: str, begins: str) -> None:
+def mend(node: Node, check: str, begins: str, *options: str) -> None:
     """Run what doctor proposes for a check. Afterwards the check is ok."""
-    until(lambda: findings(node).get(check, ("ok", ""))[0] != "ok", 20, f"doctor finds {check}")
-    severity, fix = findings(node)[check]
+    until(lambda: findings(node, *options).get(check, ("ok", ""))[0] != "ok", 20, f"doctor finds {check}")
+    severity, fix = findings(node, *options)[check]
     assert severity != "ok" and fix.startswith(begins), fix
     node.system.run("sh", "-ec", fix)
-    until(lambda: findings(node).get(check, ("ok", ""))[0] == "ok", 30, f"{check} is well")
+    until(lambda: findings(node, *options).get(check, ("ok", ""))[0] == "ok", 30, f"{check} is well")
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
@@ -85,6 +85,39 @@ def test_a_drop_in_that_takes_the_right_away(node: Node) -> None:
     node.drop_in(NO_RIGHTS)
     node.systemctl("restart")
     mend(node, "capability", "systemctl cat wgsyncd && systemctl revert wgsyncd")
+
+
+NEXAVPN = """
+control_plane = "nexavpn"
+[interfaces.wg0]
+networks = ["10.200.0.0/24"]
+"""
+
+
+def test_a_program_that_is_not_installed(node: Node) -> None:
+    """The package comes from a repository in a folder, because the system has no network."""
+    run = node.system.run
+    fields = ("Package", "Version", "Architecture", "Maintainer", "Depends", "Description")
+    shown = "".join(f"{one}: ${{{one}}}\\n" for one in fields)
+    control = run("dpkg-query", "--show", f"--showformat={shown}", "nftables")
+    node.system.write("/srv/tree/DEBIAN/control", control)  # apt reads as another user, who cannot enter /root
+    node.system.write("/root/policies.toml", NEXAVPN)
+    node.shell("""
+        cd /srv
+        dpkg -L nftables | while read -r file; do test -d "$file" || cp --parents --no-dereference "$file" tree; done
+        mkdir repository
+        dpkg-deb --root-owner-group -Znone --build tree repository/nftables.deb
+        rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*
+        echo "deb [trusted=yes] file:/srv/repository ./" > /etc/apt/sources.list
+    """)
+    size, digest = node.shell("cd /srv/repository; stat -c %s nftables.deb; sha256sum nftables.deb").split()[:2]
+    packages = f"{control.strip()}\nFilename: ./nftables.deb\nSize: {size}\nSHA256: {digest}\n"
+    node.system.write("/srv/repository/Packages", packages)
+    run("apt-get", "update")
+    run("dpkg", "--remove", "--force-depends", "nftables")
+    asked = ("--config", "/root/policies.toml")
+    mend(node, "packet filter", "apt-get install ", *asked)
+    assert run("nft", "--version").startswith("nftables v")
 
 
 def test_a_service_that_refused_its_configuration(node: Node) -> None:

@@ -43,7 +43,7 @@ def test_a_good_system(tmp_path: Path) -> None:
 def test_what_is_missing_has_its_cure(tmp_path: Path) -> None:
     seen = found(tmp_path, Nft("no-such-nft"), v4="0\n")
     assert {name: (one.severity, one.fix) for name, one in seen.items()} == {
-        "packet filter": ("fault", "apt-get install nftables"),
+        "packet filter": ("fault", "apt-get install -y --no-install-recommends nftables"),
         "connections": ("ok", ""),
         "forwarding": ("warning", "sysctl -w net.ipv4.ip_forward=1"),
     }

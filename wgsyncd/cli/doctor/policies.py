@@ -23,7 +23,7 @@ def check(
     try:
         yield ok("packet filter", version())
     except FilterError as error:
-        yield fault("packet filter", error.text, "apt-get install nftables")
+        yield fault("packet filter", error.text, "apt-get install -y --no-install-recommends nftables")
     else:
         yield from _flowtables(frozenset(settings.interfaces), flowtables)
     yield from _tracking(sysctl / "net/netfilter")
