@@ -11,6 +11,7 @@ import pytest
 from tests.asked_daemon import Work
 from tests.node import Node
 from tests.shell.conftest import Run
+from tests.terminal import on_a_terminal
 from wgsyncd.cli import client
 from wgsyncd.errors import UserError
 
@@ -113,5 +114,9 @@ def test_the_command_prints_one_document_with_the_daemon_and_without(node: Node,
     one, other = (json.loads(run("devices", "--json", *more)[1][0]) for more in ((), ("--no-daemon",)))
     assert (one["source"], other["source"], list(one)) == ("daemon", "command", list(other))
     assert [d["device"] for d in one["devices"]] == [d["device"] for d in other["devices"]]
+    node.db.update(5, preshared_key="junk", wg_ip="2001:db8:aaaa:bbbb::5")
+    node.cycle()
+    narrow = on_a_terminal(lambda: run("devices"), columns=60)
+    assert "rejected" in narrow and "month" not in narrow, "what is wrong is shown in the last place"
     status, lines = run("devices", "dev-006", "--sort", "24h")
     assert (status, lines[0], lines[-1].split()[1]) == (0, "node r640: 3 devices, 0 online, 1 shown", "0001-DEV-006")

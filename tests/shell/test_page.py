@@ -93,7 +93,8 @@ def test_the_page_has_its_sections_in_order(node: Node, site: Site, browser: Bro
     heads = json.loads(browser.eval("JSON.stringify([...document.querySelectorAll('h2')].map((one) => one.innerText))"))
     assert heads == ["Interfaces", "Devices", "Rows that are ignored: 1", "Last changes"]
     assert "bad_preshared_key: " in text
-    assert browser.eval("document.querySelectorAll('figure svg').length") == 2
+    assert browser.eval("document.querySelectorAll('figure svg').length") == 1, "wg1 moved nothing"
+    assert "wg1 in the last 24 hours, or since the daemon's start: nothing" in text
     assert browser.eval("document.title").startswith("r640: ")
     first = {row[0].split()[-1]: row[1:] for row in rows(browser)}["0001-DEV-005"]
     assert (first[0], first[2], first[6], first[7]) == ("0001", "10.200.0.5", "3.52 KiB", "3.52 KiB")
@@ -194,6 +195,16 @@ def test_a_long_list_has_pages(node: Node, site: Site) -> None:
     assert second.count('role="img" aria-label="o') == 3
     assert '<a href="/?page=2"' in first and "201 to 203 here" in second
     assert site.get("/?page=9999")[1].count('role="img" aria-label="o') == 0
+
+
+def test_a_list_without_devices_has_no_table_and_no_odd_words(node: Node, site: Site) -> None:
+    assert "0 of 3 devices online.<" in site.get()[1], "all are shown"
+    assert "without a peer" not in site.get()[1], "there are none"
+    none = site.get("/?q=nobody")[1]
+    assert " 0 match." in none and "devices" not in re.findall('table class="(.*?)"', none)
+    node.db.update(5, status="paused")
+    node.cycle()
+    assert "Also the 1 without a peer" in site.get()[1] and " 2 match." in site.get()[1]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ def lines(report: DevicesReport, width: int) -> list[Parts]:
     if not report.devices:
         return []
     columns = [one._replace(head=report.owner_word) if one.head == "owner" else one for one in COLUMNS]
+    if any(one.state not in ("live", "off") for one in report.devices):  # that is what people look for
+        columns = [one._replace(rank=1) if one.head == "status" else one for one in columns]
     return list(fit(columns, [_row(one) for one in report.devices], width))
 
 

@@ -133,8 +133,11 @@ def _interface(one: InterfaceReport, heads: Sequence[str], at: str) -> Iterator[
 def _charts(status: StatusReport, history: Mapping[str, Sequence[Quarter]], now: float) -> Iterator[Element]:
     for one in status.interfaces:
         if quarters := history.get(one.interface):
-            rx, tx = (format_bytes(sum(getattr(quarter, name) for quarter in quarters)) for name in ("rx", "tx"))
             text = f"{one.interface} in the last 24 hours, or since the daemon's start: "
+            if not any(quarter.rx or quarter.tx for quarter in quarters):
+                yield tag("p", f"{text}nothing", class_="place")
+                continue
+            rx, tx = (format_bytes(sum(getattr(quarter, name) for quarter in quarters)) for name in ("rx", "tx"))
             keys = [tag("span", "■ ", class_=f"{name} key") for name in ("rx", "tx")]
             caption = tag("figcaption", text, keys[0], f"{rx} in, ", keys[1], f"{tx} out")
             yield tag("figure", caption, chart(f"{text}{rx} in, {tx} out", quarters, now))
@@ -148,7 +151,10 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     first = EACH * (choice.page - 1)
     shown = report.devices[first:]
     until = f", {first + 1} to {first + len(shown)} here" if report.matching > len(shown) and shown else ""
-    yield tag("p", f"{report.online} of {report.count} online. {report.matching} match{until}.")
+    told = f" {report.matching} match{until}." if until or report.matching < report.count else ""
+    yield tag("p", f"{report.online} of {counted(report.count, 'device')} online.{told}")
+    if not report.matching:
+        return
     if report.usage_error:
         yield tag("p", f"24 h and month are not known now: {report.usage_error}", class_="bad")
     word = report.owner_word.capitalize()
@@ -179,8 +185,9 @@ def _choices(choice: Choice, off: int) -> Iterator[Element]:
         yield tag("a", "No filter", href=choice.link(text="", page=1))
     online = "Also those offline" if choice.online else "Only those online"
     yield tag("a", online, href=choice.link(online=not choice.online, page=1))
-    without = f"{'Not' if choice.all else 'Also'} the {off} without a peer"
-    yield tag("a", without, href=choice.link(all=not choice.all, page=1))
+    if off:
+        without = f"{'Not' if choice.all else 'Also'} the {off} without a peer"
+        yield tag("a", without, href=choice.link(all=not choice.all, page=1))
 
 
 def _form(choice: Choice, off: int) -> Element:
