@@ -253,6 +253,7 @@ class Change:
     owner: str = ""
     reason: ChangeReason = WANTED
     is_revocation: bool = True  # of a removal: some row demands it. False: no row asks for the peer, that is all
+    name: str = ""  # what the owner calls the device. "": the store keeps no names, or the row is gone
 
     @property
     def sets_preshared_key(self) -> bool:

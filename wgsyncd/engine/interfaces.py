@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
+from wgsyncd.core.inspect.names import called
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
 from wgsyncd.core.peers.plan import FailedChange, Plan
 from wgsyncd.engine import wording
@@ -16,6 +17,7 @@ from wgsyncd.ports import NewInterface, WireGuard
 
 Actual = Mapping[str, InterfaceState]
 NAMED = 900  # devices that one entry of the log names: an entry of the journal has at most 1024 fields
+NAMES = 20  # of them with the name that people use, if the store keeps one
 ONE_BY_ONE = 3  # changes of one kind that the status lists one by one, not as a number
 
 
@@ -117,8 +119,12 @@ class Interfaces:
                 for one in failed:
                     self._status.change_failures.add((name, one.name))
                     if self._changed(("change", name, one.change.public_key), one.name):
-                        device = one.change.device
-                        self._log.error("change refused", interface=name, device=device, error=one.name, why=one.text)
+                        word = called(one.change.name, one.change.owner)
+                        extra = {"called": word} if word else {}
+                        self._log.error(
+                            "change refused", interface=name, device=one.change.device, **extra, error=one.name,
+                            why=one.text,
+                        )  # fmt: skip
                 done = len(changes) - len(failed)
                 if done:
                     self._status.changes.add((name, kind.value), done)
@@ -126,7 +132,8 @@ class Interfaces:
                     applied = [c for c in changes if c.public_key not in refused]
                     devices = [c.device for c in applied if c.device][:NAMED]
                     foreign = [_address(c) for c in applied if not c.device][:NAMED]
-                    more = {"foreign": foreign} if foreign else {}
+                    names = [word for c in applied if (word := called(c.name, c.owner))][:NAMES]
+                    more = {what: some for what, some in (("called", names), ("foreign", foreign)) if some}
                     self._log.info(
                         "peers changed", interface=name, action=kind.value, peers=done, devices=devices, **more
                     )

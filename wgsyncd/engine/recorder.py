@@ -1,9 +1,10 @@
 """Records in the store and in the log what a cycle is about to do, what it did, and who approved it."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Set
 
 from wgsyncd import log
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.inspect.names import DeviceName, Labels
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
@@ -119,7 +120,9 @@ class Recorder:
         if writes or (snapshot is not None and self._cache.has_queued_audit):
             self._cache.commit(writes, calendar)
         self._state.approved_removals = frozenset()
-        _log_conditions(writes, decision)  # After the commit: a failed commit is repeated, and would log it again.
+        _log_conditions(
+            writes, decision, snapshot
+        )  # After the commit: a failed commit is repeated, and would log it again.
 
     def _peers_before_additions(self, decision: Decision, calendar: UsageCalendar) -> tuple[Removal, ...]:
         """What the guard remembers before new peers are added. A peer that is put back is not new. The first peers of
@@ -150,8 +153,9 @@ class Recorder:
             self._cache.commit(part, calendar)
 
 
-def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
+def _log_conditions(writes: WriteBatch, decision: Decision, snapshot: Snapshot | None) -> None:
     """Log the conditions that start and end with these writes, and an approval."""
+    labels = _labels({one.name for one in (*writes.started, *writes.ended)}, snapshot)
     details = {str(r.row_id): wording.rejection(r) for r in decision.desired.rejections}
     for one in sorted(writes.started):
         if one.type == ConditionType.GUARD_TRIPPED:
@@ -160,13 +164,23 @@ def _log_conditions(writes: WriteBatch, decision: Decision) -> None:
             todo = f"look with `wgsyncd plan`, allow them with `wgsyncd approve {one.reason}`"
             _log.error("too many removals: withheld until an admin approves", removals=one.removals, todo=todo)
         elif one.type == ConditionType.ROW_REJECTED:
-            _log.warning(_BEGINS[one.type], **_facts(one), why=details.get(one.subject, ""))
+            _log.warning(_BEGINS[one.type], **_facts(one, labels), why=details.get(one.subject, ""))
         else:
-            _log.warning(_BEGINS.get(one.type, "condition begins"), **_facts(one))
+            _log.warning(_BEGINS.get(one.type, "condition begins"), **_facts(one, labels))
     for one in sorted(writes.ended):
-        _log.info(_ENDS.get(one.type, "condition ends"), **_facts(one))
+        _log.info(_ENDS.get(one.type, "condition ends"), **_facts(one, labels))
     if decision.approved:
         _log.warning("withheld removals approved by an admin", plan=decision.plan_id)
+
+
+def _labels(ids: Set[str], snapshot: Snapshot | None) -> Labels:
+    """What people call these devices and policies."""
+    if snapshot is None or not ids:
+        return Labels(())
+    policies = snapshot.policies.policies if snapshot.policies is not None else ()
+    named = [DeviceName(row.id, row.device, row.owner, row.name) for row in snapshot.rows if row.device in ids]
+    named += [DeviceName(one.id, str(one.id), "", one.name) for one in policies if str(one.id) in ids]
+    return Labels(named)
 
 
 _BEGINS: dict[str, str] = {
@@ -180,12 +194,13 @@ _ENDS: dict[str, str] = {
 }
 
 
-def _facts(one: Condition) -> dict[str, object]:
+def _facts(one: Condition, labels: Labels) -> dict[str, object]:
+    more = {"called": word} if (word := labels.of(one.name)) else {}
     match one.type:
         case ConditionType.ROW_REJECTED:
-            return {"row": one.subject, "device": one.name, "reason": one.reason}
+            return {"row": one.subject, "device": one.name, **more, "reason": one.reason}
         case ConditionType.GUARD_TRIPPED:
             return {"plan": one.reason}
         case ConditionType.INTERFACE_MISSING:
             return {"interface": one.name}
-    return {"type": one.type, "name": one.name, "reason": one.reason}
+    return {"type": one.type, "name": one.name, **more, "reason": one.reason}

@@ -20,6 +20,11 @@ class DeviceName(NamedTuple):
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+def called(label: str, owner: str) -> str:
+    """What people call a device: "laptop of alice"."""
+    return f"{label} of {owner}" if label and owner else label
+
+
 class Labels:
     """What people call devices: "laptop of alice". Empty for a store whose device ids are such names."""
 
@@ -38,7 +43,7 @@ class Labels:
     def of(self, device: str) -> str:
         """The device's name with its owner, or ""."""
         one = self._names.get(device)
-        return "" if one is None else f"{one.label} of {one.owner}" if one.owner else one.label
+        return "" if one is None else called(one.label, one.owner)
 
     def put_into(self, text: str) -> str:
         """The text with these names in place of device ids, which are UUIDs."""

@@ -136,18 +136,20 @@ def make_plan(desired: Desired, actual: Mapping[str, InterfaceState], records: P
 
 def _for_row(kind: ChangeKind, want: DesiredPeer, current: PeerConfig | None, reason: ChangeReason) -> Change:
     row, config = want.row, want.config
-    return Change(kind, want.interface, config.public_key, current, config, row.id, row.device, row.owner, reason)
+    return Change(
+        kind, want.interface, config.public_key, current, config, row.id, row.device, row.owner, reason, name=row.name
+    )
 
 
 def _removal(name: str, peer: PeerConfig, record: PeerRecord | None, desired: Desired) -> Change:
-    key = peer.public_key
+    key, called = peer.public_key, ""
     row_id, device, owner = (record.row_id, record.device, record.owner) if record else (None, "", "")
     reason = desired.removal_reason(key, row_id, device)
     if reason is not None and reason.cause is ChangeCause.INACTIVE:
         row, _ = desired.revoked[key]
-        row_id, device, owner = row.id, row.device, row.owner
+        row_id, device, owner, called = row.id, row.device, row.owner, row.name
     why = reason or ChangeReason(ChangeCause.ROW_GONE if device else ChangeCause.NO_ROW)
-    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, owner, why, reason is not None)
+    return Change(ChangeKind.REMOVE, name, key, peer, None, row_id, device, owner, why, reason is not None, called)
 
 
 def _annotate_moves(changes: list[Change]) -> list[Change]:

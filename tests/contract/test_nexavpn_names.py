@@ -1,0 +1,55 @@
+"""Log lines about devices of NexaVPN also have the names that people use. An id alone helps nobody at night."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.nexavpn_sides import NexavpnTables
+from tests.nexavpnnode import NexavpnNode
+from tests.postgres import PrivatePostgres
+from wgsyncd import log
+
+
+@pytest.fixture
+def said() -> Iterator[Callable[[str], str]]:
+    """Yields a function that returns the only line about an event."""
+    stream = io.StringIO()
+    log.configure("info", "logfmt", stream)
+
+    def line(event: str) -> str:
+        (found,) = [one for one in stream.getvalue().splitlines() if f'event="{event}' in one]
+        stream.truncate(stream.seek(0))
+        return found
+
+    yield line
+    log.configure()
+
+
+@pytest.fixture
+def node(postgres: PrivatePostgres, tmp_path: Path) -> Iterator[NexavpnNode]:
+    with ExitStack() as stack:
+        yield NexavpnNode(NexavpnTables(postgres, stack), tmp_path)
+
+
+def test_lines_about_devices_and_policies_have_their_names(node: NexavpnNode, said: Callable[[str], str]) -> None:
+    node.device(5)
+    node.cycle()
+    assert 'called="laptop 5 of alice"' in said("peers changed")
+    node.change(5, public_key="junk")
+    node.tables.policy("printers", "maybe", "10.9.0.0/16")
+    node.cycle()
+    assert 'called="laptop 5 of alice"' in said("row is rejected")
+    node.tables.policy("scanners", "maybe", "10.8.0.0/16")
+    node.cycle()
+    assert "called=scanners" in said("condition begins")
+    node.device(6)
+    node.cycle()
+    assert 'called="laptop 6 of alice"' in said("peers changed")
+    node.change(6, status="blocked")
+    node.cycle()
+    assert 'called="laptop 6 of alice"' in said("peers changed")
