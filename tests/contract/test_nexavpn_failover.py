@@ -141,3 +141,4 @@ def test_what_asynchronous_replication_loses_is_posted_again(
     assert node.posted == node.true, "the spool has the bytes of the removed peer, and the kernel all others"
     assert key(5) not in node.kernel_of("wg0")
     assert node.status.anomalies == {"went_back": 1}
+    assert [action for action, _ in node.actions].count("gateway.node_went_back") == 1

@@ -52,6 +52,7 @@ BEHAVIOUR = [
     "spool_corrupt",
     "node_taken_over",
     "node_renamed",
+    "node_went_back",
     "node_adopted",
     "adoption_undone",
     "policies_off",
@@ -101,6 +102,7 @@ FACTS: dict[str, AuditFacts] = {
     "spool_corrupt": AuditFacts(file="spool.bad1"),
     "node_taken_over": AuditFacts(host="beta", previous_host="alpha", takeover=TakeoverCause.SILENT, count=200),
     "node_renamed": AuditFacts(previous_node="r630"),
+    "node_went_back": AuditFacts(),
     "node_adopted": AuditFacts(by="root (uid 0)"),
     "adoption_undone": AuditFacts(by="root (uid 0)"),
     "policies_off": AuditFacts(),
@@ -154,7 +156,7 @@ def entry(one: AuditEvent, language: str = "en") -> AuditEntry:
 TARGETS = {**dict.fromkeys(CONTRACTS, "contract"), **dict.fromkeys(NODES, "node"), "spool_corrupt": "node", "foreign_peer_removed": "interface",
            "interface_restored": "interface", "interface_missing": "interface", "guard_tripped": "node",
            "guard_approved": "node", "config_reloaded": "node", "config_rejected": "node", "daemon_started": "node",
-           "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node",
+           "daemon_stopped": "node", "node_taken_over": "node", "node_renamed": "node", "node_went_back": "node",
            "node_adopted": "node", "adoption_undone": "node", "policies_off": "node", "node_active": "node",
            "node_standby": "node"}  # fmt: skip
 BASE64 = re.compile(r"[A-Za-z0-9+/_=-]{40,}")

@@ -72,6 +72,7 @@ def test_the_bytes_of_a_removed_peer_are_posted_again(node: Node, restarted: boo
     go_on(node)
     assert node.posted == node.true
     assert node.status.anomalies == {"went_back": 1}
+    assert node.actions.count(("node_went_back", "r640")) == 1
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -38,6 +38,7 @@ class AuditAction(StrEnum):
     DAEMON_STOPPED = "daemon_stopped"
     NODE_TAKEN_OVER = "node_taken_over"
     NODE_RENAMED = "node_renamed"
+    NODE_WENT_BACK = "node_went_back"
     NODE_ADOPTED = "node_adopted"
     ADOPTION_UNDONE = "adoption_undone"
     POLICIES_OFF = "policies_off"

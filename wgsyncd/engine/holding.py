@@ -38,7 +38,7 @@ class Holding:
         self, settings: Settings, store: Store, machine: Machine | None, status: DaemonStatus, state: AgentState,
         now: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._node, self._interfaces = settings.node.name, settings.interfaces.keys()
+        self.node, self._interfaces = settings.node.name, settings.interfaces.keys()
         self._store, self._machine, self._now = store, machine, now
         self._status, self._state = status, state
         self._address = settings.node.active_address
@@ -66,7 +66,7 @@ class Holding:
         _log.info("this node is active" if active else "this node is standby", address=self._address)
         if before is not None:
             action = AuditAction.NODE_ACTIVE if active else AuditAction.NODE_STANDBY
-            self._state.queued_audit.append(AuditEvent(action, self._node, AuditFacts(address=self._address)))
+            self._state.queued_audit.append(AuditEvent(action, self.node, AuditFacts(address=self._address)))
 
     def ensure(self, calendar: UsageCalendar) -> bool:
         """Claim the node, if this process has not done so. True if it did. NotHolder if another machine holds it."""
@@ -90,7 +90,7 @@ class Holding:
         if result is Heartbeat.LOST:
             holder, verdict = self.look()
             if verdict not in (Verdict.OWN, Verdict.SILENT):
-                raise NotHolder(wording.node_lost(self._node, holder), lost=True)
+                raise NotHolder(wording.node_lost(self.node, holder), lost=True)
             self._refuse_former_name(self._machine.identity())
             # A database that was put back may name an earlier holder, which does not live any more.
             _log.warning("the node's state is new or was put back: the node is claimed again")
@@ -118,7 +118,7 @@ class Holding:
         """NotHolder if another machine took the node over from this daemon, and gave it another name since."""
         for other in self._store.other_nodes():
             if me.boot in other.boots and other.holder.identity.boot != me.boot:
-                raise NotHolder(wording.node_lost(f"{self._node} as {other.node}", other.holder), lost=True)
+                raise NotHolder(wording.node_lost(f"{self.node} as {other.node}", other.holder), lost=True)
 
     def uptime(self) -> float | None:
         """Seconds since this machine booted. Each commit stores it, so that a machine that was put back is noticed."""
@@ -144,7 +144,7 @@ class Holding:
             return False
         before, self._state.put_back_at = self._state.put_back_at, calendar.now
         if before is not None and calendar.now - before < TWIN_WITHIN:
-            raise NotHolder(wording.node_twin(self._node), lost=True)
+            raise NotHolder(wording.node_twin(self.node), lost=True)
         self._claim(self._machine, calendar, PUT_BACK)
         return True
 
@@ -158,7 +158,7 @@ class Holding:
         """Make this machine the holder in place of ``seen``, for an admin. UserError if the holder is another one."""
         assert self._machine is not None
         me = replace(self._machine.identity(), namespace="")  # The daemon may run in another network namespace.
-        event = takeover(self._node, seen, me, TakeoverCause.ORDERED, who)
+        event = takeover(self.node, seen, me, TakeoverCause.ORDERED, who)
         if not self._store.claim(me, None, seen, [event], calendar).done:
             raise UserError("the holder wrote a heartbeat or was replaced in this moment: run the command again")
 
@@ -175,7 +175,7 @@ class Holding:
         me, seen = machine.identity(), self._store.holder()
         if seen is not None:
             self._state.holds_node = False
-            event = takeover(self._node, seen, me, TakeoverCause.CLONE)
+            event = takeover(self.node, seen, me, TakeoverCause.CLONE)
             self._store.claim(me, None, seen, [event], calendar)
             self._status.taken_over_at, known = self._now(), seen.identity
             _log.error("a clone of this server had taken the node over", host=known.host, boot=known.boot)
@@ -188,11 +188,11 @@ class Holding:
             seen = self._store.holder()
             verdict = judge(seen, me, uptime)
             if verdict is Verdict.TAKEN and seen is not None:
-                raise NotHolder(wording.node_taken(self._node, seen), lost=self._state.holds_node)
+                raise NotHolder(wording.node_taken(self.node, seen), lost=self._state.holds_node)
             if seen is not None and seen.revision < self.revision < UNFINISHED:
                 # The claim raises the stored one, and this process may die before it loads.
                 self.revision += UNFINISHED
-            audit = [takeover(self._node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
+            audit = [takeover(self.node, seen, me, cause)] if seen and (cause := _TAKEOVERS.get(verdict)) else []
             result = self._store.claim(me, uptime, seen, audit, calendar, displaced)
             if result.done:
                 break
@@ -220,11 +220,11 @@ class Holding:
                 continue
             here = known.namespace == me.namespace and judge(other.holder, me, uptime) is Verdict.OWN
             if is_new and (here or known.is_beside(me)):
-                event = AuditEvent(AuditAction.NODE_RENAMED, self._node, AuditFacts(previous_node=other.node))
+                event = AuditEvent(AuditAction.NODE_RENAMED, self.node, AuditFacts(previous_node=other.node))
                 self.before_rename(other.node)
                 self._store.take_name_from(other.node, [event], calendar)
                 is_new = False
-                _log.warning("node was renamed: its records go on", node=self._node, previous=other.node)
+                _log.warning("node was renamed: its records go on", node=self.node, previous=other.node)
             else:
                 displaced += [other.node] if known.is_beside(me) else []
                 why = "records, marks of interfaces, spool and quarantine of this node are not taken over"

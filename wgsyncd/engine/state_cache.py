@@ -137,6 +137,7 @@ class StateCache:
             devices = list(halves.mend(node_state, found, self._state.former, calendar))
             if not devices:
                 self._status.anomalies.add(AnomalyKind.WENT_BACK)
+                self.queue_audit(AuditEvent(AuditAction.NODE_WENT_BACK, self._holding.node))
         else:
             devices = halves.older_columns(found)
         for at in range(0, len(devices), BATCH):

@@ -179,7 +179,7 @@ CREATE OR REPLACE SQL SECURITY DEFINER VIEW wgsyncd_audit AS
         'guard_tripped', 'guard_approved', 'interface_restored', 'interface_missing', 'usage_anomaly',
         'spool_corrupt', 'quarantine_released', 'quarantine_dropped', 'config_reloaded',
         'config_rejected', 'daemon_started', 'daemon_stopped', 'node_taken_over', 'node_renamed',
-        'node_adopted', 'adoption_undone', 'policies_off', 'unknown_profile', 'unknown_profile_cleared',
+        'node_went_back', 'node_adopted', 'adoption_undone', 'policies_off', 'unknown_profile', 'unknown_profile_cleared',
         'cap_reached', 'cap_ended', 'devices_over_limit', 'devices_over_limit_cleared',
         'bandwidth_changed', 'bandwidths_changed', 'shaping_started', 'shaping_stopped', 'shaping_failed',
         'shaping_restored', 'access_changed', 'ruleset_restored', 'node_active',

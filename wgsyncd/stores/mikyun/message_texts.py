@@ -151,6 +151,11 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
         "Node {previous_node} has this name now: its records go on",
         "ノード {previous_node} の名前が変更されました。記録は引き継がれます",
     ),
+    "node_went_back": (
+        "node",
+        "The database lost commits of this node. Bytes since then are posted again",
+        "データベースからこのノードのコミットが失われました。それ以降の通信量は再計上されます",
+    ),
     "node_adopted": (
         "node",
         "{by} adopted this node: wgsyncd removes peers that no row names",
