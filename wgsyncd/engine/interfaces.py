@@ -98,6 +98,8 @@ class Interfaces:
         changes. Returns the peers afterwards, by interface. An interface that cannot be read back is left out.
         """
         broken: set[str] = set()
+        # The removal of an old key has no row, but the addition of the new one has.
+        names = {c.device: word for c in plan.changes if (word := called(c.name, c.owner))}
         for kind in ChangeKind:
             for name in actual:
                 changes = [c for c in plan.of(kind) if c.interface == name]
@@ -119,12 +121,11 @@ class Interfaces:
                 for one in failed:
                     self._status.change_failures.add((name, one.name))
                     if self._changed(("change", name, one.change.public_key), one.name):
-                        word = called(one.change.name, one.change.owner)
-                        extra = {"called": word} if word else {}
+                        device = one.change.device
+                        extra = {"called": names[device]} if device in names else {}
                         self._log.error(
-                            "change refused", interface=name, device=one.change.device, **extra, error=one.name,
-                            why=one.text,
-                        )  # fmt: skip
+                            "change refused", interface=name, device=device, **extra, error=one.name, why=one.text
+                        )
                 done = len(changes) - len(failed)
                 if done:
                     self._status.changes.add((name, kind.value), done)
@@ -132,8 +133,8 @@ class Interfaces:
                     applied = [c for c in changes if c.public_key not in refused]
                     devices = [c.device for c in applied if c.device][:NAMED]
                     foreign = [_address(c) for c in applied if not c.device][:NAMED]
-                    names = [word for c in applied if (word := called(c.name, c.owner))][:NAMES]
-                    more = {what: some for what, some in (("called", names), ("foreign", foreign)) if some}
+                    known = [names[c.device] for c in applied if c.device in names][:NAMES]
+                    more = {what: some for what, some in (("called", known), ("foreign", foreign)) if some}
                     self._log.info(
                         "peers changed", interface=name, action=kind.value, peers=done, devices=devices, **more
                     )
