@@ -107,16 +107,21 @@ class NexavpnDatabase:
         return list(Backend(self.settings(at)).install(argparse.Namespace(**{**plain, **options})))
 
     def dump(self, *options: str, schema: str = "public") -> str:
-        """A schema with its rows, as pg_dump writes it without rights."""
-        argv = ["pg_dump", "-h", str(self.server.directory), "-U", "postgres", "-n", schema, "-x", *options, self.name]
-        found = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
-        return re.sub(r"(?m)^\\(un)?restrict .*", "", found)  # newer ones have a random word for psql there
+        """See :func:`dump_of`."""
+        return dump_of(self.server, self.name, *options, schema=schema)
 
     @contextmanager
     def connected(self, role: str = ROLES[BERLIN], **more: object) -> Iterator[Connection]:
         """A connection with a role, as the store has it."""
         with closing(Connection(self.database(role, **more))) as connection:
             yield connection
+
+
+def dump_of(server: PrivatePostgres, name: str, *options: str, schema: str = "public") -> str:
+    """A schema of a database with its rows, as pg_dump writes it without rights."""
+    argv = ["pg_dump", "-h", str(server.directory), "-U", "postgres", "-n", schema, "-x", *options, name]
+    found = subprocess.run(argv, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout
+    return re.sub(r"(?m)^\\(un)?restrict .*", "", found)  # newer ones have a random word for psql there
 
 
 def process(connection: Connection) -> int:
