@@ -33,9 +33,9 @@ class _LosingCursor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def execute(self, sql: str, *values: Any) -> Any:
+    def execute(self, sql: str, *values: Any, **options: Any) -> Any:
         if sql != "COMMIT":
-            return self._cursor.execute(sql, *values)
+            return self._cursor.execute(sql, *values, **options)
         if self._happened:
             self._cursor.execute(sql)
         self._connection.close()

@@ -48,14 +48,14 @@ class _Cursor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def execute(self, sql: str, *values: Any) -> Any:
+    def execute(self, sql: str, *values: Any, **options: Any) -> Any:
         fate = self._store.fate
         if self._store.read_only and sql.startswith("BEGIN ISOLATION LEVEL READ COMMITTED"):
             sql += " READ ONLY"
         if fate == "deadlock" and sql.lstrip().startswith("WITH raised"):
             raise translate("40P01", "deadlock detected")
         if fate not in ("during", "after", "crash after") or sql != "COMMIT":
-            return self._cursor.execute(sql, *values)
+            return self._cursor.execute(sql, *values, **options)
         if fate != "during":
             self._cursor.execute(sql)
         raise Crash if fate == "crash after" else _lost()
