@@ -120,7 +120,8 @@ def _perform(
             _ignore_signals()
     except Interrupted as interrupted:
         number = interrupted.number
-        reason = "out of time" if number == signal.SIGALRM else "interrupted"
+        late = f"out of time: on a slow or busy machine, use --seconds {2 * seconds:.0f}"
+        reason = late if number == signal.SIGALRM else "interrupted"
     except WgsyncdError as error:
         reason = str(error)
     _ignore_signals()
