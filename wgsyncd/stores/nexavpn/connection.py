@@ -1,7 +1,4 @@
-"""One connection to PostgreSQL: statements, answers, transactions and the lock of the node.
-
-After every failure the connection is closed, and the next statement opens a new one.
-"""
+"""One connection to PostgreSQL: statements, answers, transactions and the lock of the node."""
 
 from __future__ import annotations
 
