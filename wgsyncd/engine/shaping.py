@@ -77,14 +77,14 @@ class Shaping:
         self._networks = {name: one.networks for name, one in settings.interfaces.items()}
         self._log, self._changed = log.get("shaping"), log.OnChange()
         self._planner = Planner()
-        self._looked: KernelState | None = None  # the last look, if nothing was wrong
+        self._last_good: KernelState | None = None  # the last look, if nothing was wrong
         self._audit = ShapingAudit(settings.node.name, state)
         self.happenings: list[Happening] = []
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
         self._waiting = 0  # devices that the next cycles make
         self.descriptor = tc.descriptor if settings.shaping_policy.enforce else None
-        self._hurries = False  # the next portion of them need not wait for the poll
+        self._hurries = False  # the next part of them need not wait for the poll
 
     def read(self) -> KernelState | None:
         """What the kernel has. None: it does not answer, and nothing is changed then."""
@@ -157,8 +157,8 @@ class Shaping:
         """Take away redirects that lead nowhere. They would drop all traffic of their interface."""
         try:
             found = self._tc.look(self._networks)
-            bad = make_plan(_NOTHING, found).withdraw if found is not self._looked else ()
-            self._looked = None if bad else found
+            bad = make_plan(_NOTHING, found).withdraw if found is not self._last_good else ()
+            self._last_good = None if bad else found
             if bad:
                 self._make(bad)
                 self._log.warning("redirects led nowhere and were taken away, a cycle mends it", redirects=len(bad))

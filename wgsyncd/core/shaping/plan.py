@@ -136,7 +136,7 @@ def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, i
     return replace(wanted, devices=tuple(stay)), max(new - most, 0)
 
 
-class Portion(NamedTuple):
+class CyclePlan(NamedTuple):
     """What one cycle does of the wish."""
 
     wanted: Wanted  # the wish without the devices that wait
@@ -151,16 +151,16 @@ class Planner:
     A plan without steps is kept, and it holds while the wish and the kernel are equal to what it was made from.
     """
 
-    _last: tuple[Wanted, KernelState, Portion] | None = None
+    _last: tuple[Wanted, KernelState, CyclePlan] | None = None
 
-    def plan(self, wanted: Wanted, kernel: KernelState, most: int) -> Portion:
+    def plan(self, wanted: Wanted, kernel: KernelState, most: int) -> CyclePlan:
         """What the next cycle does. ``most``: new devices of one cycle, the same each time."""
         if self._last is not None and self._last[:2] == (wanted, kernel):
             return self._last[2]
         some, waiting = first_new(wanted, kernel, most)
-        portion = Portion(some, make_plan(some, kernel), waiting)
-        self._last = (wanted, kernel, portion) if portion.plan.is_empty else None
-        return portion
+        found = CyclePlan(some, make_plan(some, kernel), waiting)
+        self._last = (wanted, kernel, found) if found.plan.is_empty else None
+        return found
 
 
 def _is_held(wanted: Wanted, tree: Tree) -> bool:
