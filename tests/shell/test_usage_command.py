@@ -145,6 +145,8 @@ def test_what_was_there_before_the_books_is_said(run: Run, db: FakeDatabase) -> 
     assert said[-1] == "2026-08-01 holds the totals from before 2026-08-10 12:00, when r640 began to account"
     db.begun["r640"] = datetime(2026, 7, 10, 12, tzinfo=TOKYO).timestamp()
     assert run("--since", "2026-07-01")[1].splitlines()[-1] == said[-2], "a day without bytes holds nothing"
+    db.days = {}
+    assert run("--since", "2026-07-01")[1].splitlines()[-1] == "no day has any bytes"
 
 
 def test_columns_of_the_devices_own_view(run: Run, config: Path) -> None:

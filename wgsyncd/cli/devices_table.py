@@ -23,7 +23,7 @@ COLUMNS = (
     Column("last 24 hours", rank=7),
     Column("bandwidth", rank=9, most=32),
     Column("reaches", rank=9, most=24),
-    Column("why", rank=10, most=40),
+    Column("why", rank=10, most=34),
 )
 _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "warning", "off": "dim"}
 

@@ -32,7 +32,8 @@ Parts = Line | Sequence[Line]
 """A line, or the parts of a line that have different kinds."""
 
 _COLUMN = re.compile(r".{0,45} {2}(?=\S)")  # all before the last column of a line
-_COMMAND = re.compile(r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?")  # in a sentence: it is copied, so it stays in one line
+_COMMAND = re.compile(r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?|tcpdump -ni \S+ (?:udp port|host) \S+|`[^`]{,60}`")
+"""A command in a sentence. It is copied, so it stays in one line."""
 _JOINED = "\ue000"  # stands for a space where no line may break
 _COLOURS = {
     "ok": "green",

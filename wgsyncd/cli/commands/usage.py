@@ -238,14 +238,14 @@ def _notes(span: ReportRange, reach: Coverage) -> list[str]:
         start = datetime(span.first.year, span.first.month, span.first.day, tzinfo=zone).timestamp()
         end = datetime(span.last.year, span.last.month, span.last.day, tzinfo=zone).timestamp() + 86400
         if reach.first_day is None:
-            notes.append("no days are kept")
+            notes.append("no day has any bytes")
         elif span.first.isoformat() < reach.first_day:
             notes.append(f"the first day with any bytes is {reach.first_day}")
     for node, begun in sorted(reach.begun.items()):
         local = datetime.fromtimestamp(begun, zone)
         at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
         where = local.strftime("%Y-%m-%d %H:00" if span.by == "hour" else "%Y-%m-01")
-        if start <= at < end and (span.by == "hour" or where >= (reach.first_day or "")):
+        if start <= at < end and (span.by == "hour" or where >= (reach.first_day or "never")):
             notes.append(f"{where} holds the totals from before {_minute(begun, zone)}, when {node} began to account")
     return notes
 
