@@ -139,4 +139,7 @@ def in_short(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError):
         return ": ".join(str(one) for one in (error.filename, error.strerror or error) if one is not None)
+    if isinstance(error, ModuleNotFoundError):  # an interrupted upgrade, a full disk
+        again = "Install wgsyncd again. The package: dpkg --install wgsyncd_*.deb, see Upgrade in man wgsyncd-install"
+        return f"this installation is not whole: the module {error.name} is missing. {again}"
     return f"a bug: {place_of(error)}. Please report it with the output of `wgsyncd --version`"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import psycopg
@@ -51,6 +53,19 @@ def test_all_is_well_after_init_db(nexa: NexavpnDatabase) -> None:
     assert [finding.check for finding in found] == [
         "database", "server", "role", "tables", "rights", "gateway", "database clock",
     ]  # fmt: skip
+
+
+def test_a_library_that_the_preshared_keys_need_is_told(
+    nexa: NexavpnDatabase, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The daemon does not start then."""
+    monkeypatch.setitem(sys.modules, "cryptography", None)
+    settings = nexa.settings()
+    assert bad(settings) == [], "without such keys, nobody needs it"
+    store = msgspec.structs.replace(nexavpn(settings), preshared_keys={"fra1": tmp_path / "key"})
+    found = one(msgspec.structs.replace(settings, store=store))
+    assert (found.check, found.severity) == ("preshared keys", Severity.FAULT)
+    assert "cryptography" in found.fix or "wgsyncd[nexavpn]" in found.fix
 
 
 LESS = {

@@ -159,6 +159,21 @@ def test_what_is_odd_is_found_and_its_command_mends_it(
         odd_tables.sql("SET GLOBAL read_only = 0")
 
 
+@pytest.mark.parametrize(
+    ("table", "name"), [("customer_devices", "wg_ip"), ("customer_devices", "status"), ("contracts", "contract_status")]
+)
+def test_no_command_puts_an_empty_column_in_place_of_a_renamed_one(
+    odd_tables: RealMikyunTables, tmp_path: Path, table: str, name: str
+) -> None:
+    """A new contract_status would have its default in each row, and paused contracts would be active again."""
+    odd_tables.sql(f"ALTER TABLE {table} RENAME COLUMN {name} TO other")
+    before = odd_tables.sql(f"SHOW CREATE TABLE {table}")
+    found = next(one for one in probe(odd_tables) if one.check == table)
+    assert f"it has no column {name}, which the application fills. Was it renamed?" in found.message
+    run(odd_tables, found.fix, tmp_path)
+    assert odd_tables.sql(f"SHOW CREATE TABLE {table}") == before
+
+
 def test_a_type_is_mended_and_the_rest_of_the_column_stays(odd_tables: RealMikyunTables, tmp_path: Path) -> None:
     odd_tables.sql(D + "MODIFY rx_bytes_total INT UNSIGNED NOT NULL DEFAULT 3 COMMENT 'it''s \"old\" $HOME `x` \\\\'")
     (found,) = probe(odd_tables)

@@ -191,3 +191,10 @@ def test_only_what_differs_is_sent() -> None:
         assert (change.sets_allowed_ips, change.sets_keepalive, change.sets_preshared_key) == sent
     removal = Change(ChangeKind.REMOVE, "wg0", old.public_key, old, None)
     assert not (removal.sets_allowed_ips or removal.sets_keepalive or removal.sets_preshared_key)
+
+
+@pytest.mark.parametrize("name", ["spaces", "newline at the end", "space before", "newline inside"])
+def test_white_space_in_a_key_is_told_as_such(name: str) -> None:
+    """It is not to be seen where people look at a key."""
+    with pytest.raises(ValueError, match="has a space or a line break in it"):
+        decode_key(BAD_KEYS[name])

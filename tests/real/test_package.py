@@ -96,6 +96,9 @@ def test_what_it_brings(node: Node) -> None:
     assert {"/usr/share/man/man8/wgsyncd.8.gz", "/usr/share/man/man5/wgsyncd.toml.5.gz",
             "/usr/share/man/man7/wgsyncd-install.7.gz", "/usr/share/man/man7/wgsyncd-runbook.7.gz",
             "/usr/bin/wgsyncd", "/usr/share/bash-completion/completions/wgsyncd", "/usr/share/zsh/vendor-completions/_wgsyncd"} <= owned  # fmt: skip
+    assert run("head", "--lines=1", "/usr/bin/wgsyncd") == "#!/usr/bin/python3 -I\n", (
+        "no variable and no user adds modules"
+    )
     found = set(run("find", "/usr/lib/wgsyncd", "/usr/share/wgsyncd").splitlines())
     found.discard("/usr/share/wgsyncd/probe.py")  # the sandbox's test put this file there
     # Debian's python3 compiles the modules at the installation.

@@ -145,7 +145,8 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
-                                              (1049, "man wgsyncd-install"), (1205, "wgsyncd check-config")])  # fmt: skip
+                                              (1049, "man wgsyncd-install"),
+                                              (1040, "mariadb -e 'SHOW FULL PROCESSLIST'"), (1205, "wgsyncd check-config")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:
         raise MariaDBError("why", number)

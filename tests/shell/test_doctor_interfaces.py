@@ -30,7 +30,11 @@ def test_interfaces() -> None:
         wg.add_interface(name, public_key=key(number))
     assert worst(interfaces.check(SETTINGS, wg, look())).severity is Severity.OK
     assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
-    assert worst(interfaces.check(SETTINGS, wg, look("10.200.0.2/24"))).fix == "ip address add 10.200.0.1/24 dev wg0"
+    for has in ("fe80::1/64", "fd00::1/64"):
+        assert worst(interfaces.check(SETTINGS, wg, look(has))).fix == "ip address add 10.200.0.1/24 dev wg0"
+    one = worst(interfaces.check(SETTINGS, wg, look("10.44.0.1/24")))
+    assert "it has 10.44.0.1/24, but interfaces.wg0.addresses says 10.200.0.1/24" in one.message
+    assert one.fix.startswith("editor "), "a server with customers does not get the address of the shipped file"
     wg.delete("wg0")
     assert worst(interfaces.check(SETTINGS, wg, look())).fix == "systemctl restart wg-quick@wg0"
 

@@ -98,3 +98,21 @@ def test_secrets_that_systemd_copies(tmp_path: Path, mode: int, copied: str, lev
     one = files._secret("password", file, OTHER, frozenset(copied.format(file).split()))
     assert (one.severity.value, why in one.message) == (level, True), one
     assert ("LoadCredential=password:" in one.fix) is (level == "fault")
+
+
+@pytest.mark.parametrize(("folder", "mode"), [(0o700, 0o600), (0o755, 0o640), (0o750, 0o644)])
+def test_the_cure_lets_the_user_read_the_configuration(tmp_path: Path, folder: int, mode: int) -> None:
+    """root can read a closed file, so `check-config` of root says that all is well."""
+    for one in (tmp_path, *tmp_path.parents[:-2]):
+        if "pytest" in str(one):
+            one.chmod(0o755)
+    file = tmp_path / "wgsyncd" / "wgsyncd.toml"
+    file.parent.mkdir(mode=folder)
+    file.write_text("x")
+    file.chmod(mode)
+    found = files.configuration(file, "", OTHER)
+    assert (found.severity, "daemon cannot read" in found.message) == (Severity.FAULT, True)
+    opens, restart = found.fix.rsplit(" && ", 1)
+    subprocess.run(["sh", "-ec", opens], check=True)
+    assert (restart, files.configuration(file, "", OTHER).severity) == ("systemctl restart wgsyncd", Severity.OK)
+    subprocess.run(["setpriv", "--reuid=1", "--regid=1", "--clear-groups", "cat", str(file)], check=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -199,3 +201,15 @@ def test_the_limit_of_the_whole_goes_on_after_the_limit_of_a_part() -> None:
 
     with pytest.raises(UserError, match="the whole"):
         client.within(0.05, UserError("the whole"), whole)
+
+
+def test_an_installation_that_is_not_whole_is_no_bug(tmp_path: Path) -> None:
+    """An interrupted upgrade, or a full disk, left modules out."""
+    shutil.copytree(Path(main.__file__).parents[1], tmp_path / "wgsyncd", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.rmtree(tmp_path / "wgsyncd/engine")
+    for command in ("status", "doctor"):
+        argv = [sys.executable, "-P", "-m", "wgsyncd", command]
+        done = subprocess.run(argv, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "not whole: the module wgsyncd.engine is missing" in done.stderr
+        assert "dpkg --install" in done.stderr

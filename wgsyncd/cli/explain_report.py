@@ -283,7 +283,8 @@ _CONNECTIONS = {
     " or the server's), a wrong Endpoint, or a firewall. See whether packets come: tcpdump -ni any udp port {port}",
     Connection.NOT_ACCEPTED: _KNOCKS,
     Connection.KNOCKS_AGAIN: f"It was connected {{ago}}. {_KNOCKS}",
-    Connection.OFFLINE: "It was connected {ago}, and nothing comes now: it is off, asleep or without a network",
+    Connection.OFFLINE: "It was connected {ago}, and nothing comes now: it is off, asleep or without a network, or a"
+    " firewall drops what it sends. If packets come, it is this server's firewall: tcpdump -ni any udp port {port}",
     Connection.NO_DATA_ACCEPTED: "It is connected from {endpoint}, but the server drops all its packets: it sends from"
     " another address than {addresses}. Correct Address in the device, or issue its QR code again",
     Connection.UNANSWERED: "It is connected from {endpoint}, but its packets get no answers: the server does not"

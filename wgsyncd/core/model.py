@@ -59,6 +59,7 @@ class InvalidKey(ValueError):
         words = {
             KeyFault.EMPTY: "is empty",
             KeyFault.NOT_BASE64: "is not base64",
+            KeyFault.WHITE_SPACE: "has a space or a line break in it",
             KeyFault.NOT_CANONICAL: "is not canonical base64",
             KeyFault.LENGTH: f"has {size} bytes, not {KEY_BYTES}",
             KeyFault.ZERO: "is all zeros",
@@ -89,7 +90,7 @@ def decode_key(text: RowKey) -> bytes:
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:  # this includes binascii.Error
-        raise InvalidKey(KeyFault.NOT_BASE64) from None
+        raise InvalidKey(KeyFault.WHITE_SPACE if any(map(str.isspace, text)) else KeyFault.NOT_BASE64) from None
     if len(raw) != KEY_BYTES:
         raise InvalidKey(KeyFault.LENGTH, len(raw))
     if encode_key(raw) != text:

@@ -92,6 +92,7 @@ class KeyFault(StrEnum):
 
     EMPTY = "empty"
     NOT_BASE64 = "not_base64"
+    WHITE_SPACE = "white_space"
     NOT_CANONICAL = "not_canonical"
     LENGTH = "length"
     ZERO = "zero"

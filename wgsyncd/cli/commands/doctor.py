@@ -89,11 +89,9 @@ class _Checks:
 
     def _of_settings(self, settings: Settings, pid: int | None, unit: Mapping[str, str] | None) -> None:
         names = f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}"
-        self._add("configuration", lambda: [files.configuration(self._file, names)])
-        self._add(
-            "files",
-            lambda: files.check(settings, system.who(pid, unit), wiring.spool_directory(), system.copied_secrets(unit)),
-        )
+        who = self._fact("user", lambda: system.who(pid, unit), None)
+        self._add("configuration", lambda: [files.configuration(self._file, names, who)])
+        self._add("files", lambda: files.check(settings, who, wiring.spool_directory(), system.copied_secrets(unit)))
         self._add("database", lambda: wiring.check_store(settings))
         self._add("interfaces", lambda: _interfaces(settings))
         self._add("policies", lambda: _policies(settings))

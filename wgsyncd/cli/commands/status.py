@@ -104,7 +104,7 @@ def ask_daemon(args: argparse.Namespace) -> tuple[StatusReport | None, str]:
 def _absent(why: str) -> Finding:
     """The finding about a daemon that did not answer."""
     if why == client.NOT_RUNNING:
-        return fault("daemon", why, "systemctl start wgsyncd")
+        return fault("daemon", why, "systemctl start wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
     if why.startswith(("the daemon does not answer", "wgsyncd runs")):
         return fault("daemon", why, "systemctl restart wgsyncd")
     return warning("daemon", why, "sudo wgsyncd status")  # another configuration, or a directory that nobody may read

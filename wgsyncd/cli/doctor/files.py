@@ -69,11 +69,17 @@ def check(
     yield from wg_quick_files(list(settings.interfaces), wg_quick, kept=settings.peers.always_keep)
 
 
-def configuration(file: Path, says: str) -> Finding:
-    """A user who can write the configuration decides who becomes a peer."""
+def configuration(file: Path, says: str, who: Who | None) -> Finding:
+    """A user who can write the configuration decides who becomes a peer. The daemon's user has to read it."""
     mode = file.stat().st_mode
     if mode & 0o022:
         return fault("configuration", f"{file} can be written by others ({stat.filemode(mode)})", f"chmod go-w {file}")
+    closed = [] if who is None else [(one, "x") for one in file.parents if not who.may(one, 1)]
+    if who is not None and (closed or not who.may(file, 4)):
+        closed += [] if who.may(file, 4) else [(file, "r")]
+        opens = (f"chmod {who.whose_bits(one)}+{right} {one}" for one, right in closed)
+        why = f"the user {who.name} cannot read {file} ({stat.filemode(mode)}), so wgsyncd does not start"
+        return fault("configuration", why, " && ".join((*opens, "systemctl restart wgsyncd")))
     return ok("configuration", f"{file}: {says}")
 
 

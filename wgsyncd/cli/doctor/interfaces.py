@@ -15,6 +15,7 @@ from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
+_EDIT = "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd"
 ReadLink = Callable[[str], Link | None]
 
 
@@ -71,15 +72,21 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
         return fault(check, "the interface is down", f"ip link set {name} up")
     hosts = {parse_host(address.partition("/")[0]): address for address in sorted(link.addresses)}
     for address in one.addresses:
-        if parse_host(address.partition("/")[0]) not in hosts:
-            return fault(check, f"{address} is not configured", f"ip address add {address} dev {name}")
+        if (wanted := parse_host(address.partition("/")[0])) not in hosts:
+            others = [
+                text for host, text in hosts.items()
+                if host not in one.own_hosts and len(host) == len(wanted) and not text.startswith("fe80:")
+            ]  # fmt: skip
+            if not others:
+                return fault(check, f"{address} is not configured", f"ip address add {address} dev {name}")
+            why = f"it has {', '.join(others)}, but interfaces.{name}.addresses says {address}: one of the two is wrong"
+            return fault(check, why, _EDIT)
     unlisted = [
         text for host, text in hosts.items()
         if host not in one.own_hosts and any(net.covers(host) for net in one.networks)
     ]  # fmt: skip
     if unlisted:
         return warning(
-            check, f"{', '.join(unlisted)} is not in interfaces.{name}.addresses: a row could claim it",
-            "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd",
-        )  # fmt: skip
+            check, f"{', '.join(unlisted)} is not in interfaces.{name}.addresses: a row could claim it", _EDIT
+        )
     return ok(check, f"up, {', '.join(sorted(link.addresses)) or 'no address, and none is asked for'}")

@@ -15,7 +15,7 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.account import is_known
 from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.mikyun.trouble import TOO_MANY, MariaDBError
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
@@ -88,6 +88,8 @@ def _entering(settings: Settings, error: StoreError) -> str:
     number = _number(error)
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
+    if number == TOO_MANY:  # MariaDB keeps one connection more for its administrator
+        return "mariadb -e 'SHOW FULL PROCESSLIST'"
     database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:

@@ -9,6 +9,7 @@ from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
 NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
+TOO_MANY = 1040
 # The texts of these errors quote hosts, accounts, tables, columns and variables, but never values.
 NAMES_ONLY = frozenset((
     2002, 2003, 2005, 2026, 2059, 1044, 1045, 1048, 1049, 1054, 1142, 1143, 1146, 1176, 1193, 1226, 1227, 1264, 1265,
@@ -22,6 +23,8 @@ _ADVICE = {
     1044: f". Is mikyun.database.name right? {INIT} --grants {{account}}",
     1049: ". Is mikyun.database.name right? The application makes its database: see Tables in man wgsyncd-install",
     NO_SUCH_TABLE: ". The application makes its tables: see Tables in man wgsyncd-install",
+    TOO_MANY: ". Programs keep connections open: SHOW FULL PROCESSLIST names them",
+    LOCK_WAIT_TIMEOUT: ". Another connection holds a lock: SHOW FULL PROCESSLIST names those that may, KILL ends one",
     1133: ". Create the account first: CREATE USER",
     1142: _GRANT,
     1143: _GRANT,

@@ -5,11 +5,13 @@ import shlex
 import time
 from collections.abc import Iterator
 
+from wgsyncd.config.resources import install_command
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
-from wgsyncd.errors import StoreError, StoreErrorCode
+from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.border import Unsupported, sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
+from wgsyncd.stores.nexavpn.psk import read_keys
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
 from wgsyncd.stores.nexavpn.settings import is_socket, nexavpn
 from wgsyncd.stores.nexavpn.trouble import PostgresError
@@ -39,6 +41,11 @@ _ROLES = """SELECT rolname FROM pg_roles
 
 def check(settings: Settings) -> Iterator[Finding]:
     """All findings about the database. If it cannot be entered, there is one, with the command that helps."""
+    try:
+        with contextlib.suppress(ConfigError):  # the checks of files tell it
+            read_keys(nexavpn(settings).preshared_keys)
+    except UserError as error:
+        yield fault("preshared keys", str(error), install_command("nexavpn"))
     database = nexavpn(settings).database
     connection = Connection(database)
     with contextlib.closing(connection):
