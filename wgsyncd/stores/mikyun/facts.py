@@ -19,7 +19,7 @@ from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.identity import MARIADB
-from wgsyncd.stores.mikyun.probing import open_probe
+from wgsyncd.stores.mikyun.probing import open_probe, touch
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
@@ -167,7 +167,7 @@ def _lacking(connection: Connection, rights: Rights) -> Iterable[str]:
         there = {column for name, column in rights if name == table}
         if not there:
             # A table without rights and a table that does not exist both show no column. The error number differs.
-            if _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") != _NO_TABLE:  # noqa: S608
+            if _refusal(connection, touch(table)) not in (_NO_TABLE, _BROKEN_VIEW):
                 yield f"{', '.join(privileges)} on {table}"
             continue
         for privilege, columns in privileges.items():
@@ -192,9 +192,9 @@ def _refusal(connection: Connection, sql: str) -> int | None:
     except SchemaError:
         return _NO_TABLE
     except MariaDBError as error:
-        if error.number in _DENIED or error.number in (_NO_TABLE, _NO_COLUMN):
+        if error.number in _DENIED or error.number in (_NO_TABLE, _NO_COLUMN, _BROKEN_VIEW):
             return error.number
-        if error.number not in (_READ_ONLY, _BROKEN_VIEW):  # nobody knows then, and another finding reports it
+        if error.number != _READ_ONLY:  # nobody knows then, and the finding about the server reports it
             raise
     return None
 
