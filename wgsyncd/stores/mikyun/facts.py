@@ -19,12 +19,12 @@ from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.identity import MARIADB
-from wgsyncd.stores.mikyun.probing import open_probe, touch
+from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.shape import TablesNewer, check_schema
+from wgsyncd.stores.mikyun.shape import TablesNewer, check_schema, touch
 from wgsyncd.stores.mikyun.trouble import INIT, MariaDBError
 
 _NO_TABLE, _NO_COLUMN, _READ_ONLY, _BROKEN_VIEW = 1146, 1054, 1290, 1356

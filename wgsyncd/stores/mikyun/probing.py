@@ -15,7 +15,7 @@ from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
 from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, trial
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH, WIDE
-from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape
+from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape, touch
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
 from wgsyncd.stores.mikyun.trouble import NO_SUCH_TABLE, MariaDBError
 
@@ -39,12 +39,6 @@ def open_probe(connection: Connection, language: str, seconds: float = 60.0) -> 
     """The probe of a database, with the present shape of its tables. ``seconds``: that all its questions may take."""
     until = time.monotonic() + seconds
     return Probe(connection, read_shape(connection), str(connection.query("SELECT DATABASE()")[0][0]), language, until)
-
-
-def touch(table: str) -> str:
-    """A statement that changes nothing and that the account may run. So the server tells if the table is missing."""
-    insert = f"INSERT INTO {table} (message) SELECT '' FROM DUAL WHERE 1 = 0"  # noqa: S608
-    return insert if table == LOGS else f"SELECT 1 FROM {table} LIMIT 0"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
