@@ -1,4 +1,4 @@
-"""Knows wgsyncd's own tables as shipped, and a row that each of them has to take."""
+"""Knows the tables as shipped, and a row that each of wgsyncd's own has to take."""
 
 import re
 from collections.abc import Mapping
@@ -48,3 +48,11 @@ def _value(definition: str) -> str:
         if found := re.match(kind, definition):
             return value.format(*found.groups())
     raise AssertionError(definition)
+
+
+def reference(table: str, column: str) -> str:
+    """The definition of a column in the reference schema."""
+    script = resources.text("sql/mikyun/mikyun_cloud.sql")
+    of_table = re.search(rf"CREATE TABLE {table} \((.*?)\n\)", script, re.DOTALL)[1]  # type: ignore[index]
+    definition = re.search(rf"^\s*{column}\s+(.*?),?$", of_table, re.MULTILINE)[1]  # type: ignore[index]
+    return " ".join(definition.split())

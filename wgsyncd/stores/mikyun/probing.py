@@ -13,7 +13,7 @@ from wgsyncd.config import resources
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
-from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, trial
+from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, reference, trial
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH, WIDE
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, COUNTERS, DEVICES, LOGS, Column, Shape, read_shape, touch
 from wgsyncd.stores.mikyun.trail import INTO, holds_japanese
@@ -113,7 +113,7 @@ class Probe:
                 if (table, name) in self.shape.columns or not self._refuses(missing, _NO_COLUMN):
                     continue
                 if table == LOGS or name in _FILLED:
-                    todo = self._alter(table, f"ADD {name} {_reference(table, name)}")
+                    todo = self._alter(table, f"ADD {name} {reference(table, name)}")
                     yield fault(table, f"it has no column {name}", todo)
                 else:  # An empty column would take the address, the key or the status from all rows.
                     why = f"it has no column {name}, which the application fills. Was it renamed? Give its name back"
@@ -196,7 +196,7 @@ class Probe:
             if field and refused.number == _NO_DEFAULT:
                 todo = self._alter(LOGS, f"ALTER `{field[1]}` SET DEFAULT 0")
             if field and refused.number == _NO_COLUMN:
-                todo = self._alter(LOGS, f"ADD {field[1]} {_reference(LOGS, field[1])}")
+                todo = self._alter(LOGS, f"ADD {field[1]} {reference(LOGS, field[1])}")
             yield warning(LOGS, f"it refuses an audit row: {refused}", todo)
 
     def _own(self) -> Iterator[Finding]:
@@ -290,11 +290,3 @@ class Probe:
 def _digits(column: Column) -> int:
     found = re.fullmatch(r"decimal\((\d+),(\d+)\).*", column.written.lower())
     return int(found[1]) - int(found[2]) if found else 0
-
-
-def _reference(table: str, column: str) -> str:
-    """The definition of a column in the reference schema."""
-    script = resources.text("sql/mikyun/mikyun_cloud.sql")
-    of_table = re.search(rf"CREATE TABLE {table} \((.*?)\n\)", script, re.DOTALL)[1]  # type: ignore[index]
-    definition = re.search(rf"^\s*{column}\s+(.*?),?$", of_table, re.MULTILINE)[1]  # type: ignore[index]
-    return " ".join(definition.split())
