@@ -14,12 +14,15 @@ from tests.nspawn import Booted
 from tests.pages import INSTALL, blocks
 from tests.real.installed import UNIT, Node
 from tests.real.test_readme import assert_bytes_arrived
+from tests.samples import text
 
 # This script plays the admin at the editor. The server has only wg0, and the application writes its times in UTC.
 EDITOR = """\
 #!/bin/sh
 sed -i '/^.interfaces.wg1/,/^$/d; s|^# zone = .*|zone = "UTC"|' "$1"
 """
+
+BY_HAND = text(90)  # the key of a peer that an admin added at night
 
 
 @pytest.fixture
@@ -35,7 +38,15 @@ def fresh(bootable: None, package: Path) -> Iterator[Node]:
 
 def test_the_page_from_top_to_bottom(fresh: Node, later_package: Path) -> None:
     run, follow = fresh.system.run, fresh.follow
-    for name in ("prerequisites", "package", "userspace", "interface", "tables", "configuration", "account", "preview"):
+    for name in ("prerequisites", "package", "userspace", "interface"):
+        follow(INSTALL, name)
+    fresh.shell(f"wg set wg0 peer {BY_HAND} allowed-ips 10.200.0.99/32; ip address add fd00:77::1/64 dev wg0")
+    follow(INSTALL, "running interface")
+    assert BY_HAND in run("wg", "show", "wg0"), "a peer that is in no file is not lost"
+    assert "fd00:77::1/64" in run("ip", "address", "show", "dev", "wg0"), "wg-quick goes on doing all else"
+    fresh.shell("mv /etc/wireguard/wg0.conf.old /etc/wireguard/wg0.conf; systemctl restart wg-quick@wg0")
+
+    for name in ("tables", "configuration", "account", "preview"):
         said = follow(INSTALL, name)
     assert "Nothing was changed" in said
     assert fresh.show("ActiveState") == "inactive", "nothing starts before somebody has looked"
