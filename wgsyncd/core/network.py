@@ -40,10 +40,10 @@ class Network(bytes):
 
     def covers(self, other: "Network") -> bool:
         """Whether this network contains every address of ``other``. No network covers one of the other IP version."""
-        if len(self) != len(other) or self.prefixlen > other.prefixlen:
+        if len(self) != len(other) or self[-1] > other[-1]:
             return False
-        shift = len(self.packed) * 8 - self.prefixlen
-        return int.from_bytes(self.packed) >> shift == int.from_bytes(other.packed) >> shift
+        shift = len(self) * 8 - 8 - self[-1]
+        return int.from_bytes(self[:-1]) >> shift == int.from_bytes(other[:-1]) >> shift
 
 
 Networks = tuple[Network, ...]

@@ -165,6 +165,8 @@ def _annotate_moves(changes: list[Change]) -> list[Change]:
             rows_on.add((one.interface, one.row_id, one.device))
         for net in set(one.current.allowed_ips) - set(one.desired.allowed_ips if one.desired else ()):
             holders[one.interface, net] = one.device
+    if not (holders or rows_on):
+        return changes
     annotated = []
     for one in changes:
         reason = one.reason

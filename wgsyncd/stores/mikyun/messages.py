@@ -99,12 +99,12 @@ class AuditMessages:
         """The row of admin_logs for one event. KeyError: this store does not know the event, or a fact is missing."""
         action = _action(event)
         target_type, english, japanese = MESSAGES[action]
-        facts = dict(self._words(event.facts))
+        facts = dict(self._words(action, event.facts))
         message = (japanese if self._japanese else english).format(**facts)
         return AuditEntry(action, target_type, _plain(event.target)[:64], _plain(message)[:2000])
 
-    def _words(self, facts: AuditFacts) -> Iterator[tuple[str, object]]:
-        for one in _FACTS:
+    def _words(self, action: str, facts: AuditFacts) -> Iterator[tuple[str, object]]:
+        for one in _FACTS[action]:
             value = getattr(facts, one)
             if value is None:
                 continue
@@ -126,7 +126,10 @@ class AuditMessages:
             yield one, value
 
 
-_FACTS = tuple(one.name for one in fields(AuditFacts))
+_FACTS = {  # the facts that a message names
+    action: [one.name for one in fields(AuditFacts) if f"{{{one.name}" in english + japanese]
+    for action, (_, english, japanese) in MESSAGES.items()
+}
 _ACTIONS = {AuditAction.DEVICE_EXPIRED: "qr_expired"}  # every other row has the name of its event's action
 _CONDITIONS = {
     (AuditAction.STORE_CONDITION_STARTED, "parent_conflict"): "parent_conflict",
