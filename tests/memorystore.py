@@ -198,7 +198,7 @@ class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]
                 db.conditions.pop((self._node, one.type, one.subject), None)
             db.conditions |= {(self._node, one.type, one.subject): one for one in writes.started}
             events = (event for step, event in writes.transitions if step.row.id in taken and event)
-            self._write_audit(db, [*writes.audit, *events])
+            self._write_audit(db, [*writes.events(), *events])
         return CommitResult(node_state.apply(writes), taken, frozenset(row_id for row_id, _ in apart))
 
     def _begin(self, db: Tables, calendar: UsageCalendar) -> None:

@@ -11,7 +11,6 @@ from tests.bench.stage import IFACE, ROWS_AT_ONCE, Stage, address, key
 from tests.bench.timing import Moment
 from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey, decode_key
 from wgsyncd.core.network import parse_host
-from wgsyncd.core.peers.recording import MAX_PER_BATCH
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard import codec
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard, _open
@@ -49,7 +48,7 @@ class Floors:
         self._wireguard = KernelWireGuard("bench", 120)
         self._adds: list[bytes] = []
         self._before: list[str] = []
-        self._after: list[tuple[str, str]] = []
+        self._after: list[str] = []
         self._family = _family()
         self.changed_at = Moment()  # when the last peer was in the kernel
 
@@ -61,14 +60,13 @@ class Floors:
 
     def prepare(self) -> None:
         """Makes the bytes that :meth:`fill` will send."""
-        changes, peers, keys, notes = [], [], [], []
+        changes, peers, notes = [], [], []
         for n in range(self._stage.peers):
             public, secret = PublicKey(decode_key(key("public", n))), decode_key(key("psk A", n))
             peer = PeerConfig(public, secret, (parse_host(address(n)),))
             changes.append(Change(ChangeKind.ADD, IFACE, public, None, peer))
             peers.append(f"('bench', '{IFACE}', x'{public.hex()}', {n + 1}, 'c{n // 3:06}-DEV-{n % 3:03}', 'c{n // 3:06}',"
                          f" '{address(n)}/32', x'{n:016x}', 'arrives', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
-            keys.append(f"x'{public.hex()}'")
             notes.append(f"('peer_added', 'device', 'c{n // 3:06}-DEV-{n % 3:03}', 'a sentence for the admin', NOW())")
         self._adds = [payload for batch in codec.set_peers(IFACE, changes) for payload in batch.payloads]
         records = ("wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx,"
@@ -76,10 +74,9 @@ class Floors:
         self._before = [_insert(records, peers[at : at + ROWS_AT_ONCE]) for at in range(0, len(peers), ROWS_AT_ONCE)]
         logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
         self._after = [
-            (f"UPDATE wgsyncd_peers SET state = 'present' WHERE node = 'bench' AND interface = '{IFACE}' AND public_key IN"
-             f" ({', '.join(keys[at : at + MAX_PER_BATCH])})", _insert(logs, notes[at : at + MAX_PER_BATCH]))
-            for at in range(0, len(keys), MAX_PER_BATCH)
-        ]  # fmt: skip
+            f"UPDATE wgsyncd_peers SET state = 'present' WHERE node = 'bench' AND interface = '{IFACE}'",
+            *(_insert(logs, notes[at : at + ROWS_AT_ONCE]) for at in range(0, len(notes), ROWS_AT_ONCE)),
+        ]
 
     def dump(self) -> None:
         """Sends the request for a dump, and receives until its end."""
@@ -110,11 +107,10 @@ class Floors:
     def fill(self) -> None:
         """Does the same, with a baseline for each peer before it is added.
 
-        Afterwards it writes the state of each baseline and an audit row. The transactions have
-        the size of wgsyncd's.
+        Afterwards it writes the state of each baseline and an audit row.
         """
         with self._live.cursor() as cursor:
-            for statements in (self._before, None, *self._after):
+            for statements in (self._before, None, self._after):
                 if statements is None:
                     self.restore()
                     continue

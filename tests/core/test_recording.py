@@ -25,6 +25,7 @@ from tests.samples import (
     wants,
     with_last,
 )
+from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, Status, encode_key
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.recording import intents, outcomes
@@ -50,7 +51,7 @@ def before(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> list[Peer
 def after(rows: list[DeviceRow], kernel: Kernel, books: NodeState) -> tuple[list[tuple[str, str, str]], NodeState]:
     said = []
     for writes in with_last(outcomes(books, kernel, wants(rows, kernel), NOW)):
-        said += [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.audit)]
+        said += [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.events())]
         books = books.after(writes)
     return said, books
 
@@ -188,10 +189,10 @@ def test_many_that_came_are_written_in_parts_each_complete_in_itself(
     books = node_state(*known, record(20), moved)
     told: list[str] = []
     parts = list(with_last(outcomes(books, kernel, wants(rows, kernel), NOW)))
-    assert [len(part.audit) for part in parts] == [3, 3, 4]
+    assert [len(list(part.events())) for part in parts] == [3, 3, 4]
     for part in parts[:dies_after]:
-        assert {entry.target for entry in part.audit} == {one.device for one in part.records}
-        told += [entry.target for entry in part.audit]
+        assert {entry.target for entry in part.events()} == {one.device for one in part.records}
+        told += [entry.target for entry in part.events()]
         books = books.after(part)
     said, books = after(rows, kernel, books)
     assert sorted(told + [device for _, device, _ in said]) == sorted(one.device for one in rows)
@@ -236,7 +237,7 @@ def test_a_peer_that_goes_before_its_coming_was_written_down_has_come_and_gone()
     rows = [off(5)]
     changes = planned(rows, kernel, books.records).changes
     writes = intents(books, changes, kernel, wants(rows, kernel), NOW)
-    assert [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.audit)] == [
+    assert [(e.action, e.target_id, e.message) for e in MESSAGES.entries(writes.events())] == [
         ("peer_added", "0001-DEV-005", "Peer added on wg0 with 10.200.0.5/32")
     ]
     assert [r.state for r in writes.records] == [RecordState.PRESENT]
@@ -273,3 +274,13 @@ def test_a_peer_that_left_for_an_interface_where_it_is_not_yet_moves_there() -> 
     kernel = actual(dump(), dump(name="wg1"))
     said, _ = after([row(5, interface="wg1")], kernel, node_state(record(5)))
     assert said == [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): moved to wg1")]
+
+
+def test_additions_of_two_batches_are_told_after_the_other_events() -> None:
+    gone = AuditEvent(AuditAction.PEER_REMOVED, "0001-DEV-009")
+    both = WriteBatch(added=(record(5),)) + WriteBatch(audit=(gone,), added=(record(6),))
+    assert [(one.action, one.target) for one in both.events()] == [
+        ("peer_removed", "0001-DEV-009"),
+        ("peer_added", "0001-DEV-005"),
+        ("peer_added", "0001-DEV-006"),
+    ]

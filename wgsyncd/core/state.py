@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
 
-from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import Counters, DeviceId, InterfaceState, Transition
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import PeerId, PeerRecord, PeerRecords, boot_of
@@ -244,6 +244,7 @@ class WriteBatch:
     removals: tuple[Removal, ...] = ()  # what the guard has to remember
     history: tuple[Posting, ...] = ()  # bytes that the columns have already: only buckets and days get them
     counts_only: bool = False  # the records differ from the node state's in counters, handshake and time only
+    added: tuple[PeerRecord, ...] = ()  # the records of the peers whose addition is audited
 
     def __bool__(self) -> bool:
         return self != WriteBatch()
@@ -274,7 +275,14 @@ class WriteBatch:
             self.removals + other.removals,
             self.history + other.history,
             bool(records) and all(one.counts_only for one in (self, other) if one.records),
+            self.added + other.added,
         )
+
+    def events(self) -> Iterator[AuditEvent]:
+        """What to audit. Additions come one by one, because the events of 100,000 would take 40 MiB."""
+        yield from self.audit
+        for one in self.added:
+            yield AuditEvent(AuditAction.PEER_ADDED, one.device, AuditFacts(one.interface, address=one.address))
 
     @property
     def is_paired(self) -> bool:

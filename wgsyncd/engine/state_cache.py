@@ -202,7 +202,8 @@ class StateCache:
             more = WriteBatch(audit=audit, receipt=receipt, uptime=self._holding.uptime())
             whole = batch + more
             if not self._state.is_active:
-                whole = replace(whole, audit=tuple(one for one in whole.audit if one.action not in ABOUT_ROWS))
+                audit = tuple(one for one in whole.audit if one.action not in ABOUT_ROWS)
+                whole = replace(whole, audit=audit, added=())
             try:
                 self._node_state, done, _ = self._store.commit(node_state, whole, calendar)
             except RevisionConflict:

@@ -4,7 +4,7 @@ Intents and outcomes are differences between the node state and a dump. So wgsyn
 compute them again. Audit rows report nothing that did not happen. Each change that happened is reported exactly once.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -23,7 +23,7 @@ from wgsyncd.core.records import (
 )
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState, WriteBatch
 
-MAX_PER_BATCH = 2_500  # added peers that one transaction records
+MAX_PER_BATCH = 10_000  # added peers that one transaction records
 
 
 def intents(
@@ -38,7 +38,7 @@ def intents(
     - A peer that will be removed before its addition was audited gets the audit row of its addition.
     """
     records: list[PeerRecord] = []
-    entries: list[AuditEvent] = []
+    added: list[PeerRecord] = []
     for change in changes:
         name, key = change.interface, change.public_key
         state = actual[name]
@@ -64,8 +64,8 @@ def intents(
             )
         elif change.kind is ChangeKind.REMOVE and known is not None and known.state is RecordState.ADDING:
             records.append(replace(known, state=RecordState.PRESENT))
-            entries.append(_added(known))
-    return WriteBatch(records=tuple(records), audit=tuple(entries))
+            added.append(known)
+    return WriteBatch(records=tuple(records), added=tuple(added))
 
 
 def taken_out(
@@ -120,6 +120,7 @@ class _OutcomeBuilder:
     departed: list[PeerRecord] = field(default_factory=list)  # records of peers that are neither actual nor desired
     arrived: list[PeerRecord] = field(default_factory=list)  # records of added peers, as they were before the addition
     entries: list[AuditEvent] = field(default_factory=list)
+    added: tuple[PeerRecord, ...] = ()  # the new records of arrived peers of the last batch that are matched with none
 
     def peer(self, record: PeerRecord) -> None:
         """Compare one record with the dump, and collect the difference."""
@@ -174,7 +175,7 @@ class _OutcomeBuilder:
         """Match departed and arrived peers of the same device: its peer has moved, or has a new key.
 
         Other arrivals are yielded in batches of at most :data:`MAX_PER_BATCH` peers. What is left is added to
-        ``records`` and ``entries``, for the last batch.
+        ``records`` and ``added``, for the last batch.
         """
         paired = {_device_of(record) for record in self.departed if record.row_id is not None}
         added = {_device_of(one): one for one in self.arrived if _device_of(one) in paired}
@@ -188,22 +189,13 @@ class _OutcomeBuilder:
                 self.entries.append(_updated(new, UpdatedPart.KEY))
             elif record.state is RecordState.PRESENT:
                 self.entries.append(self._removed(record))
-        if paired:
-            # Matched ones come last, because the last batch has them.
-            self.arrived.sort(key=lambda record: _device_of(record) in paired)
-        alone = sum(1 for record in self.arrived if _device_of(record) not in paired)
-        while alone > MAX_PER_BATCH:
-            part, self.arrived[:MAX_PER_BATCH] = self.arrived[:MAX_PER_BATCH], ()
-            alone -= MAX_PER_BATCH
-            yield self._arrivals(part, paired)
-        last = self._arrivals(self.arrived, paired)
-        self.records += last.records
-        self.entries += last.audit
-
-    def _arrivals(self, records: Sequence[PeerRecord], paired: Set[_Device]) -> WriteBatch:
-        fresh = tuple(map(self.fresh, records))
-        words = (_added(new) for old, new in zip(records, fresh, strict=True) if _device_of(old) not in paired)
-        return WriteBatch(records=fresh, audit=tuple(words))
+        alone = [one for one in self.arrived if _device_of(one) not in paired]
+        self.arrived = [one for one in self.arrived if _device_of(one) in paired]
+        while len(alone) > MAX_PER_BATCH:
+            part, alone[:MAX_PER_BATCH] = tuple(map(self.fresh, alone[:MAX_PER_BATCH])), ()
+            yield WriteBatch(records=part, added=part)
+        self.added = tuple(map(self.fresh, alone))
+        self.records += (*self.added, *map(self.fresh, self.arrived))
 
     def _removed(self, record: PeerRecord) -> AuditEvent:
         desired = self.desired
@@ -219,11 +211,6 @@ class _OutcomeBuilder:
         return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)
 
 
-def _added(record: PeerRecord) -> AuditEvent:
-    facts = AuditFacts(interface=record.interface, address=record.address)
-    return AuditEvent(AuditAction.PEER_ADDED, record.device, facts)
-
-
 def _updated(record: PeerRecord, part: UpdatedPart) -> AuditEvent:
     facts = AuditFacts(interface=record.interface, updated=part)
     return AuditEvent(AuditAction.PEER_UPDATED, record.device, facts)
@@ -236,7 +223,7 @@ def outcomes(
 
     ``actual``: the dumps from after the apply. ``now``: UNIX seconds. The caller commits each batch before the next one
     is made, and at the end the last one, which is returned and may be empty. Each batch is complete in itself. Many
-    added peers make several batches, because the audit rows of 100,000 peers would take 40 MiB.
+    added peers make several batches, because the new records of 100,000 peers would take 15 MiB.
     """
     builder = _OutcomeBuilder(actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
@@ -258,4 +245,5 @@ def outcomes(
         removed=tuple(record.peer_id for record in builder.departed),
         checkpoints=sampled,
         audit=(*builder.entries, *restored),
+        added=builder.added,
     )

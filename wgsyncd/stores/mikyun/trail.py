@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
@@ -53,10 +54,8 @@ class AuditTrail:
 
     def insert(self, connection: Connection, audit: Iterable[AuditEvent], now: float) -> None:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
-        entries = list(self._messages.entries(audit))
-        at = to_datetime(now, self._zone)
-        for first in range(0, len(entries), AT_ONCE):
-            part = entries[first : first + AT_ONCE]
+        entries, at = self._messages.entries(audit), to_datetime(now, self._zone)
+        while part := list(islice(entries, AT_ONCE)):
             if is_slow := self._clock() < self._slow_until:
                 refused = None
             else:

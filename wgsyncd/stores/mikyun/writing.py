@@ -172,7 +172,7 @@ class StateWriter:
             )
         self._keep_conditions(writes, now)
         save_removals(self.connection, "wgsyncd_removals", REMOVALS, self.node, writes.removals)
-        self.insert_audit(writes.audit, now)
+        self.insert_audit(writes.events(), now)
 
     def _close_pieces(self, interface: str) -> None:
         pieces.close(self.connection, "node = %s AND interface = %s", (self.node, interface))

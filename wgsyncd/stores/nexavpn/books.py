@@ -124,7 +124,7 @@ class StateWriter:
                     " VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
                     (self.node, q.interface, q.row_id, q.device, q.rx, q.tx, q.since, q.until),
                 )
-            self.insert_audit(writes.audit, calendar.now)
+            self.insert_audit(writes.events(), calendar.now)
 
     def insert_audit(self, audit: Iterable[AuditEvent], now: float) -> None:
         self.trail.insert(self.connection, audit, now)

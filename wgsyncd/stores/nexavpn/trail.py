@@ -7,6 +7,7 @@ transaction, and are written later.
 import json
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import islice
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
@@ -16,7 +17,7 @@ from wgsyncd.stores.nexavpn.connection import Connection, Values
 from wgsyncd.stores.nexavpn.messages import entry
 from wgsyncd.stores.nexavpn.rows import Gateways
 
-_AT_ONCE = 1000  # rows in one transaction that writes kept rows
+_AT_ONCE = 1000  # rows in one statement, and in one transaction that writes kept rows
 _MOST_KEPT = 10_000  # rows of one node in wgsyncd.unwritten. The oldest ones are dropped
 _ENTRY = "event_type, entity_type, entity_id, status, message, metadata"
 # unnest makes one statement of any number of rows.
@@ -49,11 +50,13 @@ class AuditTrail:
 
     def insert(self, connection: Connection, audit: Iterable[AuditEvent], now: float) -> None:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
-        rows = [
+        events = iter(audit)
+        while rows := [
             (*(one := entry(event, self._node, self.gateways, self._zone))[:5], json.dumps(one.metadata), now)
-            for event in audit
-        ]
-        if rows and isinstance(self._write(connection, rows), StoreError):
+            for event in islice(events, _AT_ONCE)
+        ]:
+            if not isinstance(self._write(connection, rows), StoreError):
+                continue
             kept = connection.try_change(_KEEP, (self._node, *_columns(rows)))
             if isinstance(kept, StoreError):
                 self._log.error(
