@@ -161,6 +161,8 @@ def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     verdict: list[Parts] = [(f"{report.name or report.device} {report.verdict}", "head")]
     if policies is not None and (to := policies.to) is not None:
         verdict.append((to.text, "ok" if to.allowed else "fault"))
+    elif policies is not None and policies.enforced and not policies.kept and not policies.allowed:
+        verdict.append(("No policy lets it reach an address: see policies below", "held"))
     verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
     yield from verdict
     yield "", ""
