@@ -23,10 +23,8 @@ from tests.samples import NOW, TOKYO
 from tests.tables import FakeDatabase
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
-from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import Counters
-from wgsyncd.ports import ReportSource
 from wgsyncd.stores.mikyun.settings import mikyun
 
 GiB = 2**30
@@ -61,10 +59,7 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(db: FakeDatabase, config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    def reports(settings: Settings) -> ReportSource:
-        return FakeReports(db, Perspective(mikyun(settings).perspective))
-
-    monkeypatch.setattr(wiring, "open_reports", reports)
+    monkeypatch.setattr(wiring, "open_reports", lambda one: FakeReports(db, Perspective(mikyun(one).perspective)))
     monkeypatch.setattr(time, "time", lambda: NOW)
 
     def command(*args: str) -> tuple[int, str]:
