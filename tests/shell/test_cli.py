@@ -246,6 +246,8 @@ def test_a_mistyped_command_is_answered_with_the_one_that_is_meant(
         (["status", "--jsno"], "--json"),
         (["devices", "--onlne", "--all"], "--online"),
         (["--versoin", "plan"], "--version"),
+        (["init-db", "--drop"], "--drop-views"),
+        (["devices", "--onlin"], "--online"),
     ],
 )
 def test_a_mistyped_option_is_answered_with_the_one_that_is_meant(
@@ -254,6 +256,16 @@ def test_a_mistyped_option_is_answered_with_the_one_that_is_meant(
     with pytest.raises(SystemExit, match="2"):
         main.main(typed)
     assert capsys.readouterr().err.endswith(f": did you mean {meant}?\n")
+
+
+def test_no_command_and_no_file_are_answered_with_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main.main([])
+    assert capsys.readouterr().err.endswith("wgsyncd: error: no command is given: wgsyncd --help names all\n")
+    assert main.main(["check-config", "--config", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.endswith("cannot be read: No such file or directory. --config names another one\n")
 
 
 def test_nonsense_is_answered_with_all_commands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -136,8 +136,8 @@ def test_hours_and_how_far_they_reach(run: Run) -> None:
 
 def test_what_was_there_before_the_books_is_said(run: Run, db: FakeDatabase) -> None:
     said = run("--since", "2026-07-01")[1].splitlines()
-    assert said[-2] == "the first day with any bytes is 2026-08-01"
-    assert said[-1] == "2026-08-01 holds the totals from before 2026-08-10 12:00, when r640 began to account"
+    assert said[-2:] == ["the first day with any bytes is 2026-08-01",
+                         "2026-08-01 holds the totals from before 2026-08-10 12:00, when r640 began to account"]  # fmt: skip
     db.begun["r640"] = datetime(2026, 7, 10, 12, tzinfo=TOKYO).timestamp()
     assert run("--since", "2026-07-01")[1].splitlines()[-1] == said[-2], "a day without bytes holds nothing"
     db.days = {}
@@ -250,8 +250,7 @@ def test_nothing_to_draw_is_a_picture_too(run: Run, db: FakeDatabase, tmp_path: 
 def test_a_name_that_is_not_there(run: Run) -> None:
     status, said = run("DEV-006")
     assert status == 1
-    assert said.startswith("wgsyncd: no device or owner is called 'DEV-006'; alike: 0001-DEV-006, ")
-    assert len(said.splitlines()) == 1
+    assert re.fullmatch("wgsyncd: no device or owner is called 'DEV-006'; alike: 0001-DEV-006, .*\n", said)
 
 
 @pytest.mark.parametrize(
@@ -283,8 +282,7 @@ def test_what_a_row_holds_does_not_reach_the_terminal(run: Run, db: FakeDatabase
     db.update(5, device_id=name)
     db.days = {(name if device == "0001-DEV-005" else device, day): sums for (device, day), sums in db.days.items()}
     said = on_a_terminal(lambda: run("--top", "1"))
-    assert "\\x1b[31m[bold]:smile:AAAAAAAA…" in said
-    assert "A" * 43 not in said
+    assert "\\x1b[31m[bold]:smile:AAAAAAAA…" in said and "A" * 43 not in said
 
 
 def test_long_work_is_seen_at_a_terminal_and_only_there(

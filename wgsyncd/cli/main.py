@@ -53,17 +53,21 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if option := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
             usage = " ".join(one.format_usage() for one in (self, *self.commands.values()))
-            alike = difflib.get_close_matches(option[1], re.findall(r"--[\w-]+", usage), n=1)
+            known = re.findall(r"--[\w-]+", usage)
+            shortened = [one for one in known if one.startswith(option[1])]
+            alike = shortened or difflib.get_close_matches(option[1], known, n=1)
             message += f": did you mean {alike[0]}?" if alike else ""
         if choice := re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message):
             alike = difflib.get_close_matches(choice[1], re.findall(r"[\w-]+", choice[2]), n=1)
             message = f"{message[: choice.start()]}{choice[1]!r}: did you mean {alike[0]}?" if alike else message
+        if message.endswith("required: COMMAND"):
+            message = "no command is given: wgsyncd --help names all"
         super().error(message)
 
 
 def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
     """The parser of the command line. A command that is not ``wanted`` has its name and its help, but no options."""
-    top = _Parser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS)
+    top = _Parser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
     found = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in COMMANDS.items():
@@ -74,6 +78,7 @@ def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser
             description=summary,
             epilog=more.strip(),
             formatter_class=_Help,
+            allow_abbrev=False,  # a shortened option may mean another one after an upgrade
         )
         if name in wanted:
             module = importlib.import_module(f"{commands.__name__}.{name.replace('-', '_')}")

@@ -34,6 +34,7 @@ def load(path: Path) -> Settings:
         text = secret_file.read_plain(path).decode("utf-8-sig")  # Some editors write a byte order mark.
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "is not UTF-8"
+        why += ". --config names another one" if isinstance(error, FileNotFoundError) else ""
         raise ConfigError(str(path), [ConfigIssue("(file)", "", f"cannot be read: {why}")]) from None
     return parse(text, str(path))
 

@@ -37,7 +37,9 @@ def register(parser: argparse.ArgumentParser) -> None:
     orders = get_args(Order)
     told = f"{', '.join(orders[:-1])} or {orders[-1]} (default: %(default)s)"
     parser.add_argument("--sort", choices=orders, default="device", metavar="ORDER", help=told)
-    parser.add_argument("--limit", type=options.count, default=0, metavar="N", help="the first N devices of that order")
+    parser.add_argument(
+        "--limit", type=options.count, default=0, metavar="N", help="only the first N devices of that order"
+    )
     options.add_watch(parser)
     options.add_json(parser)
     options.add_no_daemon(parser)

@@ -48,7 +48,9 @@ def register(parser: argparse.ArgumentParser) -> None:
                         help="a device id, a device's name, a row's id, a tunnel address or a public key")  # fmt: skip
     parser.add_argument("--to", type=options.host, metavar="ADDRESS",
                         help="say whether the device reaches this IPv4 or IPv6 address, and why")  # fmt: skip
-    parser.add_argument("-v", "--verbose", action="store_true", help="also show the baselines")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also show the counters that are accounted already"
+    )
     options.add_json(parser)
 
 

@@ -56,7 +56,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         default="list",
         help="release accounts the deltas after all, drop forgets them (default: list)",
     )
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="the ids of the list")
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="ids, which `wgsyncd quarantine` shows")
     options.add_json(parser)
 
 

@@ -1,4 +1,4 @@
-"""Make the running daemon compare everything, or a few devices, now. Wait for the result.
+"""Make the running daemon compare peers with rows now, all or of a few devices. Wait for the result.
 
 exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 2 bad usage
 """

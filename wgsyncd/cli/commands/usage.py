@@ -1,7 +1,7 @@
 """Show accounted bytes by hour, day or month.
 
-Bytes are WireGuard's. KiB and MiB are powers of 1024, and --csv and --json have exact bytes. rx and tx mean the same as
-in the devices' columns. Hours reach back two to three days, and days as far as usage.retention.
+Bytes are WireGuard's. KiB and MiB are powers of 1024, and --csv and --json have exact bytes. Below the table stands
+who received rx and who sent tx. Hours reach back two to three days, and days as far as usage.retention.
 
 exit status: 0 done, 1 failed (also: no such device or owner), 2 bad configuration or usage
 """
@@ -72,7 +72,7 @@ def register(parser: argparse.ArgumentParser) -> None:
         metavar="DATE",
         help="the first day, as 2026-09-01 (default: the last 24 hours, 30 days or 12 months)",
     )
-    parser.add_argument("--until", type=_date, metavar="DATE", help="the last day, which counts (default: today)")
+    parser.add_argument("--until", type=_date, metavar="DATE", help="the last day, which is included (default: today)")
     parser.add_argument(
         "--top", type=options.count, metavar="N", help="show the N devices that moved most instead of periods"
     )

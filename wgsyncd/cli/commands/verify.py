@@ -1,4 +1,4 @@
-"""Compare kernel, baselines, buckets, days and columns. Change nothing.
+"""Check that all figures of traffic agree: kernel, own tables, columns. Change nothing.
 
 Each traffic figure is kept in several places. This command compares them and names each device whose figures differ,
 with both numbers. The daemon may run: what it is just counting is compared again before it is shown.
