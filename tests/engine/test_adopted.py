@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.node import Node
-from tests.samples import address, key, peer
+from tests.samples import address, key, peer, text
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.errors import StoreError
 
@@ -44,6 +44,15 @@ def test_what_waits_for_an_admin_is_no_drift(node: Node) -> None:
     node.device(6)
     node.cycle()
     assert (node.status.pending, node.status.interfaces["wg0"].drift) == ({}, 0)
+
+
+def test_a_peer_that_stays_for_good_waits_for_no_admin() -> None:
+    kept = Node(f'[peers]\nalways_keep = ["{text(LINK)}"]')
+    kept.db.adopted_from_the_start = False
+    for number in (LINK, LINK + 1):
+        kept.wg.add_behind("wg0", peer(number, address(number)))
+    kept.cycle()
+    assert (kept.status.interfaces["wg0"].foreign, kept.status.waiting_for_adoption) == (2, 1)
 
 
 def test_an_adopted_node_removes_them_until_that_is_undone(node: Node, capfd: pytest.CaptureFixture[str]) -> None:

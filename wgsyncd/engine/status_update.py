@@ -55,7 +55,8 @@ def update_from_reconcile(
     status.plan_id = decision.plan_id if status.guard_tripped else ""
     status.waiting_for_adoption = 0
     if settings.peers.foreign == "remove" and not snapshot.adopted:
-        status.waiting_for_adoption = sum(one.foreign for one in status.interfaces.values())
+        foreign = (key for keys in decision.plan.foreign.values() for key in keys)
+        status.waiting_for_adoption = sum(1 for key in foreign if key not in settings.peers.always_keep)
     status.reconciled = True
 
 
