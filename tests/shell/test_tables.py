@@ -123,6 +123,12 @@ def test_ages_and_bars() -> None:
     assert (spark([]), spark([0, 0])) == ("", "")
 
 
+def test_a_cut_name_stays_in_its_column_where_only_ascii_can_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wgsyncd.cli.table.can_draw", str.isascii)
+    lines = fit([Column("device", most=5), Column("a")], [[("0001-DEV-001", ""), ("b", "")]], 9)
+    assert ["".join(text for text, _ in line) for line in lines] == ["devi~  a", "0001~  b"]
+
+
 def test_a_bar_ends_in_an_eighth_of_a_cell() -> None:
     head, foot = [("day", "head")], [("total", "head")]
     lines = with_bars([head, *[[("1", "")]] * 4, foot], [(80, 80), (5, 85), (11, 0), (0, 0)], 17)

@@ -54,7 +54,7 @@ def _width(sizes: Sequence[int], kept: Sequence[int]) -> int:
 def _cell(text: str, size: int, *, right: bool, last: bool) -> str:
     have = cell_len(text)
     if have > size:
-        text, have = set_cell_size(text, size - 1) + "…", size
+        text, have = set_cell_size(text, size - 1) + ("…" if can_draw("…") else "~"), size
     filled = " " * (size - have) + text if right else text + " " * (size - have)
     return filled if last else filled + " " * GAP
 
