@@ -11,9 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.pages import DOC, text
+from tests.pages import DOC, INSTALL, text
 from tests.real.installed import CONFIG, FAST, UNIT, Node
 from tests.wait import until
+from wgsyncd.demo.testbed import kernel_has_wireguard
 
 NO_RIGHTS = """
 [Service]
@@ -85,6 +86,24 @@ def test_a_drop_in_that_takes_the_right_away(node: Node) -> None:
     node.drop_in(NO_RIGHTS)
     node.systemctl("restart")
     mend(node, "capability", "systemctl cat wgsyncd && systemctl revert wgsyncd")
+
+
+def test_a_process_of_another_user(node: Node) -> None:
+    """wg-quick alone starts wireguard-go as root. The page that the message names has the commands that help."""
+    if kernel_has_wireguard():
+        return
+    node.shell("""
+        systemctl stop wg-quick@wg0
+        rm /etc/systemd/system/wg-quick@wg0.service.d/userspace.conf
+        systemctl daemon-reload
+        systemctl start wg-quick@wg0
+    """)
+    until(lambda: findings(node).get("daemon: wg0") == ("fault", "man wgsyncd-install"), 30, "the daemon may not ask")
+    assert "Userspace WireGuard" in node.system.run("man", "wgsyncd-install")
+    node.system.run("systemctl", "stop", "wg-quick@wg0")
+    node.follow(INSTALL, "userspace")
+    node.system.run("systemctl", "enable", "--now", "wg-quick@wg0")
+    until(lambda: "daemon: wg0" not in findings(node), 30, "the daemon serves wg0")
 
 
 NEXAVPN = """
