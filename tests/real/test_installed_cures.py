@@ -94,7 +94,7 @@ def test_a_process_of_another_user(node: Node) -> None:
         return
     node.shell("""
         systemctl stop wg-quick@wg0
-        rm /etc/systemd/system/wg-quick@wg0.service.d/userspace.conf
+        rm /etc/systemd/system/wg-quick@.service.d/userspace.conf
         systemctl daemon-reload
         systemctl start wg-quick@wg0
     """)
