@@ -120,9 +120,8 @@ class Recorder:
         if writes or (snapshot is not None and self._cache.has_queued_audit):
             self._cache.commit(writes, calendar)
         self._state.approved_removals = frozenset()
-        _log_conditions(
-            writes, decision, snapshot
-        )  # After the commit: a failed commit is repeated, and would log it again.
+        # After the commit: a failed commit is repeated, and would log it again.
+        _log_conditions(writes, decision, snapshot)
 
     def _peers_before_additions(self, decision: Decision, calendar: UsageCalendar) -> tuple[Removal, ...]:
         """What the guard remembers before new peers are added. A peer that is put back is not new. The first peers of
