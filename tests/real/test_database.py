@@ -146,7 +146,10 @@ def test_counting_does_not_move_updated_at(bench: Bench) -> None:
     [
         ("DROP TABLE wgsyncd_schema", "wgsyncd init-db"),
         ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
-        ("UPDATE wgsyncd_schema SET version = 0", "version 0, older than this wgsyncd. As root: wgsyncd init-db --socket"),
+        (
+            "UPDATE wgsyncd_schema SET version = 0",
+            "version 0, older than this wgsyncd. As root: wgsyncd init-db --socket",
+        ),
         ("UPDATE wgsyncd_schema SET version = 4", "version 4, this wgsyncd knows 3"),
         ("DROP TABLE wgsyncd_nodes", "wgsyncd init-db"),
     ],
