@@ -13,8 +13,10 @@ import pytest
 from packaging.version import Version
 
 from tests.nspawn import REPOSITORY
+from tests.pages import INSTALL
 from tests.real.installed import LATER, UNIT, Node
 from tests.wait import until
+from wgsyncd.demo.testbed import kernel_has_wireguard
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def node(installed: Node, package: Path) -> Iterator[Node]:
     installed.await_ready()
     installed.connect()
     yield installed
-    if not installed.system.run("dpkg-query", "--show", "wgsyncd").endswith(f"\t{_version(package)}\n"):
+    if not installed.system.run("dpkg-query", "--show", "wgsyncd", check=False).endswith(f"\t{_version(package)}\n"):
         installed.shell(f"dpkg --install ./{package.name}")
     installed.system.run("systemctl", "stop", UNIT)
 
@@ -157,6 +159,7 @@ def test_out_and_in_again(node: Node, package: Path) -> None:
     assert run("ls", "/etc/wgsyncd").split() == ["wgsyncd.toml"]
     assert run("ls", "-d", "/var/lib/wgsyncd", "/usr/lib/wgsyncd", check=False).split() == ["/var/lib/wgsyncd"]
 
+    assert run("find", "/etc/systemd/system", "-name", "userspace.conf") == "", "it needs a program of the package"
     run("rm", "-r", "/etc/systemd/system/wgsyncd.service.d")  # the test itself made this folder
     node.system.write("/etc/wgsyncd/wg0.key", "an interface's private key", mode=0o600)
     _purge(node)
@@ -175,4 +178,6 @@ def test_out_and_in_again(node: Node, package: Path) -> None:
     assert node.show("UnitFileState") == "disabled"
     shipped = run("cat", "/etc/wgsyncd/wgsyncd.toml")
     assert shipped == (REPOSITORY / "etc" / "wgsyncd.toml").read_text()
+    if not kernel_has_wireguard():
+        node.follow(INSTALL, "userspace")
     node.set_up()
