@@ -241,11 +241,12 @@ def _notes(span: ReportRange, reach: Coverage) -> list[str]:
             notes.append("no day has any bytes")
         elif span.first.isoformat() < reach.first_day:
             notes.append(f"the first day with any bytes is {reach.first_day}")
-    for node, begun in sorted(reach.begun.items()):
+    has_bytes = span.by == "hour" or reach.first_day is not None
+    for node, begun in sorted(reach.begun.items()) if has_bytes else ():
         local = datetime.fromtimestamp(begun, zone)
         at = begun if span.by == "hour" else local.replace(day=1, hour=0, minute=0, second=0).timestamp()
         where = local.strftime("%Y-%m-%d %H:00" if span.by == "hour" else "%Y-%m-01")
-        if start <= at < end and (span.by == "hour" or where >= (reach.first_day or "never")):
+        if start <= at < end and (span.by == "hour" or where >= (reach.first_day or "")):
             notes.append(f"{where} holds the totals from before {_minute(begun, zone)}, when {node} began to account")
     return notes
 

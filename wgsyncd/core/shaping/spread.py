@@ -39,10 +39,8 @@ def by_link(wanted: Wanted, kernel: KernelState) -> Mapping[int, Wanted]:
             votes[_sharer(device)][place] += 1
     homes = {who: min(some, key=lambda number: (-some[number], number)) for who, some in votes.items()}
     usable = [number for number in range(MOST_LINKS) if number not in foreign]
-    if any(
-        tree.is_foreign for tree in kernel.trees.values()
-    ):  # Nothing is made in it, so nothing tells who was put there.
-        usable = [0]
+    if any(tree.is_foreign for tree in kernel.trees.values()):
+        usable = [0]  # Nothing is made in it, so nothing tells who was put there.
     groups: dict[int, list[ShapedDevice]] = {number: [] for number in (0, *kernel.more)}
     for device in wanted.devices:
         who = _sharer(device)

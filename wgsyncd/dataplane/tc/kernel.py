@@ -21,6 +21,7 @@ from wgsyncd.dataplane.tc.talk import Talk
 from wgsyncd.errors import ShapingError
 
 _BATCH = 128 * 1024  # bytes of one send: less than the usual send buffer
+_HEADS = ("matchall", "flower")  # without a handle, a message of these kinds is the head of a pref, which is no filter
 
 
 class KernelTc:
@@ -122,10 +123,7 @@ class KernelTc:
                         redirects[direction] = one.led.link
                     else:
                         detours[direction, one.network] = one.led
-                elif one.handle or one.kind not in (
-                    "matchall",
-                    "flower",
-                ):  # else the head of a pref, which is no filter
+                elif one.handle or one.kind not in _HEADS:
                     has_foreign = True
                     if one.pref in (codec.REDIRECT_PREF, *codec.DETOUR_PREFS.values()):
                         taken.add(direction)
