@@ -27,10 +27,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 NEEDED = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "mount": "mount", "umount": "mount"}
 """The programs that this module uses, and the Debian packages that have them."""
 # Paths of this machine that are hidden inside. A container image has policy-rc.d, which forbids packages to restart
-# services.
+# services. Apt's lists name newer versions of installed packages, which nothing inside can fetch.
 _HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
            "usr/lib/wgsyncd", "usr/bin/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd",
-           "usr/sbin/policy-rc.d")  # fmt: skip
+           "usr/sbin/policy-rc.d", "var/lib/apt/lists")  # fmt: skip
 
 
 class Booted:
