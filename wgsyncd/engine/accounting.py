@@ -11,6 +11,7 @@ from functools import partial
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey, RowKey
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.peers.renaming import renames
@@ -243,9 +244,11 @@ class Accounting:
             self._state.backlog = self._state.backlog.forget(calendar.now)
         if done is None:
             return None  # The anomalies come again: their rows are in the last transaction, which was not committed.
-        for anomaly in result.anomalies:
-            self._status.anomalies.add(anomaly.kind)
-            self._log.warning("usage anomaly", kind=anomaly.kind, interface=anomaly.interface, device=anomaly.device)
+        labels = Labels.of_rows(self._status.rows or (), {one.device for one in result.anomalies})
+        for one in result.anomalies:
+            self._status.anomalies.add(one.kind)
+            facts = {"kind": one.kind, "interface": one.interface, "device": one.device}
+            self._log.warning("usage anomaly", **facts, **labels.fact(one.device))
         return done
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect import verify
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.inspect.verify import Discrepancy
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.peers.guard import Decision
@@ -173,7 +174,9 @@ def publish(findings: Sequence[Discrepancy], status: DaemonStatus) -> None:
     """Count the discrepancies for the metrics, and log the first ones."""
     faults = verify.faults(findings)
     status.findings = {check.value: sum(1 for one in faults if one.check is check) for check in verify.FAULTS}
+    labels = Labels.of_rows(status.rows or (), {one.device for one in faults})
     for one in faults[:LINES]:
-        _log.warning("discrepancy found", check=one.check.value, device=one.device, what=wording.discrepancy(one))
+        facts = {"check": one.check.value, "device": one.device, **labels.fact(one.device)}
+        _log.warning("discrepancy found", **facts, what=wording.discrepancy(one))
     if len(faults) > LINES:
         _log.warning("more discrepancies found: see `wgsyncd verify`", findings=len(faults) - LINES)

@@ -194,7 +194,7 @@ _ENDS: dict[str, str] = {
 
 
 def _facts(one: Condition, labels: Labels) -> dict[str, object]:
-    more = {"called": word} if (word := labels.of(one.name)) else {}
+    more = labels.fact(one.name)
     match one.type:
         case ConditionType.ROW_REJECTED:
             return {"row": one.subject, "device": one.name, **more, "reason": one.reason}

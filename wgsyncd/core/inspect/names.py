@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple
 
 from wgsyncd.core.model import DeviceId, DeviceRow
@@ -32,9 +32,10 @@ class Labels:
         self._names = {one.device: one for one in names if one.label}
 
     @classmethod
-    def of_rows(cls, rows: Iterable[DeviceRow]) -> "Labels":
-        """What the rows say."""
-        return cls(DeviceName(row.id, row.device, row.owner, row.name) for row in rows if row.name)
+    def of_rows(cls, rows: Iterable[DeviceRow], devices: Container[str] | None = None) -> "Labels":
+        """What the rows say, of these devices or of all."""
+        some = (row for row in rows if row.name and (devices is None or row.device in devices))
+        return cls(DeviceName(row.id, row.device, row.owner, row.name) for row in some)
 
     def name(self, device: str) -> str:
         """What its owner calls the device, or ""."""
@@ -44,6 +45,10 @@ class Labels:
         """The device's name with its owner, or ""."""
         one = self._names.get(device)
         return "" if one is None else called(one.label, one.owner)
+
+    def fact(self, device: str) -> dict[str, str]:
+        """The same as a fact for a line of the log, which has no empty one."""
+        return {"called": word} if (word := self.of(device)) else {}
 
     def put_into(self, text: str) -> str:
         """The text with these names in place of device ids, which are UUIDs."""

@@ -5,12 +5,13 @@ what was last wanted is put right at once, and the log names the process that di
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wgsyncd import log
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditFacts, Happening
-from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.inspect.names import Labels
+from wgsyncd.core.model import DeviceRow, InterfaceState
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.model import Ruleset
@@ -51,6 +52,7 @@ class PacketFilter:
         self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
         self._counters: Mapping[str, Traffic] | None = None  # by name, as last read
         self._changed = log.OnChange()
+        self._rows: Sequence[DeviceRow] = ()  # of the last plan
         self.happenings: list[Happening] = []
         self._told: dict[str, float] = {}  # by program: monotonic seconds when a repair was last told
         self._most_withheld = 0  # devices, when a withheld loss of access was last told
@@ -65,7 +67,7 @@ class PacketFilter:
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: Ruleset | None) -> AccessPlan | None:
         """The changes of the ruleset. None if the store has no policies."""
-        self.rests = False
+        self.rests, self._rows = False, snapshot.rows
         return plan_filter(self._settings, snapshot, decision, found)
 
     def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
@@ -167,9 +169,11 @@ class PacketFilter:
         self.status.stale_profiles, count = len(plan.stale), len(plan.withheld)
         if self._changed("stale", bool(plan.stale)) and plan.stale:
             some = sorted(plan.stale)[:SHOWN]
+            labels = Labels.of_rows(self._rows, some)
             self._log.warning(
-                "clients route other addresses than their policies allow", profiles=len(plan.stale), devices=some
-            )
+                "clients route other addresses than their policies allow", profiles=len(plan.stale), devices=some,
+                called=[labels.of(one) or "?" for one in some],
+            )  # fmt: skip
         if self._changed("withheld", plan.plan_id if count else "") and count >= 2 * self._most_withheld and count:
             said = "too many devices would lose all access: withheld until an admin approves"
             self._log.error(said, devices=count, plan=plan.plan_id)

@@ -4,7 +4,7 @@ A message holds labels, addresses, counts and reason codes only. So nothing that
 in another column, can reach audit_logs through a message.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime
 from enum import Enum
@@ -161,8 +161,13 @@ class AuditEntry(NamedTuple):
     metadata: dict[str, object]
 
 
-def entry(event: AuditEvent, node: str, gateways: Gateways, zone: ZoneInfo) -> AuditEntry:
-    """The row of audit_logs for one event. KeyError: this store does not know the event, or a fact is missing."""
+def entry(
+    event: AuditEvent, node: str, gateways: Gateways, zone: ZoneInfo, called: Callable[[str], str] = lambda _: ""
+) -> AuditEntry:
+    """The row of audit_logs for one event. KeyError: this store does not know the event, or a fact is missing.
+
+    ``called``: what people call the device or policy with an id, "" if nobody knows.
+    """
     facts = event.facts
     name = event.action.value if facts.condition is None else _CONDITIONS[event.action, facts.condition]
     status = "warning" if name in _WARNINGS else "failure" if name in _FAILURES else "success"
@@ -173,6 +178,8 @@ def entry(event: AuditEvent, node: str, gateways: Gateways, zone: ZoneInfo) -> A
     metadata = {"gateway_id": gateway, "node": node, **dict(_plain(facts, zone))}
     if device is None:
         metadata["target"] = _safe(event.target)[:64]
+    elif label := _safe(called(device)):
+        message, metadata["name"] = f"{label}: {message}", label
     entity = "gateway" if device is None else "policy" if name.startswith(POLICY_FAULTY) else "device"
     return AuditEntry(f"gateway.{name}", entity, device or gateway, status, message, metadata)
 

@@ -79,6 +79,10 @@ class PolicyReader:
         """The faulty policies of the last :meth:`load`."""
         return self._faulty
 
+    def name_of(self, policy: str) -> str:
+        """What people call a policy of the last :meth:`load`, else ""."""
+        return next((one.name for one in self._policies if str(one.id) == policy), "")
+
     def _dns(self, connection: Connection, gateways: Collection[str]) -> frozenset[Network]:
         """The DNS servers. A text that is no address lets nothing through, and is told once."""
         found: set[Network] = set()

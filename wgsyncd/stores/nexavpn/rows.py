@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from wgsyncd.config.schema import Interface
+from wgsyncd.core.inspect.names import called
 from wgsyncd.core.model import DeviceRow, read_key
 from wgsyncd.core.network import parse_network
 from wgsyncd.core.policies.model import GatewayRow
@@ -112,6 +113,7 @@ class RowCache:
     def __init__(self, node: str, required: Requirements) -> None:
         self._node, self._required = node, required
         self._known: dict[str, _Known] = {}
+        self._gone: dict[str, _Known] = {}  # which the last load did not find any more
 
     def load(self, connection: Connection, gateways: Gateways) -> tuple[tuple[DeviceRow, ...], frozenset[Condition]]:
         """Every row in the order of ids, with the store's own conditions. No rows is an answer."""
@@ -135,9 +137,15 @@ class RowCache:
         while by_device:  # a text is free as soon as it is decoded: all together take 5 MiB with 10,000 devices
             device, texts = by_device.popitem()
             known[device] = _decode(texts, required)
+        self._gone = {device: one for device, one in before.items() if device not in known}
         self._known = dict(sorted(known.items()))
         rows = tuple(row for one in self._known.values() for row in one.rows)
         return rows, frozenset(condition for one in self._known.values() for condition in one.conditions)
+
+    def called(self, device: str) -> str:
+        """What people call a device that was read last, or that has just gone. "" for any other."""
+        one = self._known.get(device) or self._gone.get(device)
+        return called(one.rows[0].name, one.rows[0].owner) if one is not None else ""
 
     def by_id(self) -> dict[UUID, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
@@ -156,7 +164,9 @@ class RowCache:
         if len(by_device) < len(ids):
             return None
         required = self._required._replace(gateways=gateways.store_names)
-        return tuple(row for _, texts in sorted(by_device.items()) for row in _decode(texts, required).rows)
+        found = {device: _decode(texts, required) for device, texts in sorted(by_device.items())}
+        self._known |= found
+        return tuple(row for one in found.values() for row in one.rows)
 
 
 def _add(by_device: dict[str, tuple[str, ...]], text: str) -> None:

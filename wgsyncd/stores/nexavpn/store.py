@@ -62,7 +62,7 @@ class NexaStore:
             {}, lambda text, row: open_envelope(text, row, keys), frozenset(own.devices.inactive),
             own.devices.require_approval, own.addresses.allocations == "require",
         ))  # fmt: skip
-        self._trail = AuditTrail(self._node, settings.node.zone)
+        self._trail = AuditTrail(self._node, settings.node.zone, self._called)
         self._terms = GroupTerms(settings.shaping)
         self._policies = PolicyReader() if (enforces := own.policies.enforce) else None
         self._digest = Digest(self._node, with_policies=enforces, with_groups=self._terms.are_asked)
@@ -76,6 +76,10 @@ class NexaStore:
         self._trail.gateways = load_gateways(connection, self._interfaces)
         self._digest.forget()  # another server may answer
         self._writer.pieces.forget()
+
+    def _called(self, one: str) -> str:
+        """What people call the device or policy with this id, "" if the last rows did not say."""
+        return self._rows.called(one) or (self._policies.name_of(one) if self._policies is not None else "")
 
     @property
     def _place(self) -> NodeHolder:

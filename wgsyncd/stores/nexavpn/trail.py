@@ -5,7 +5,7 @@ transaction, and are written later.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from zoneinfo import ZoneInfo
@@ -41,8 +41,8 @@ DELETE FROM wgsyncd.unwritten WHERE node = %s AND id <= (
 class AuditTrail:
     """Writes audit rows of one node, and keeps those that are refused."""
 
-    def __init__(self, node: str, zone: ZoneInfo) -> None:
-        self._node, self._zone = node, zone
+    def __init__(self, node: str, zone: ZoneInfo, called: Callable[[str], str]) -> None:
+        self._node, self._zone, self._called = node, zone, called
         self.gateways = Gateways({}, {})  # the store sets them as soon as it has read them
         self.waiting = 0  # rows in wgsyncd.unwritten, as far as this process knows
         self._waits = True  # whether rows may be there
@@ -52,8 +52,9 @@ class AuditTrail:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
         events = iter(audit)
         while rows := [
-            (*(one := entry(event, self._node, self.gateways, self._zone))[:5], json.dumps(one.metadata), now)
+            (*one[:5], json.dumps(one.metadata), now)
             for event in islice(events, _AT_ONCE)
+            for one in (entry(event, self._node, self.gateways, self._zone, self._called),)
         ]:
             if not isinstance(self._write(connection, rows), StoreError):
                 continue
