@@ -143,7 +143,13 @@ def _help(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 # -- completion
 
-NAMES = {"device": "_wgsyncd_device", "name": "_wgsyncd_device_or_owner", "plan_id": "_wgsyncd_plan"}
+NAMES = {
+    "device": "_wgsyncd_device",
+    "device_ids": "_wgsyncd_device_id",
+    "name": "_wgsyncd_device_or_owner",
+    "plan_id": "_wgsyncd_plan",
+    "ids": "_wgsyncd_quarantined",
+}
 """The arguments that complete names of this node, and the functions of names.sh that do so."""
 
 
@@ -159,7 +165,8 @@ def completion() -> Mapping[str, str]:
                 action.complete = {"bash": function, "zsh": function}  # type: ignore[attr-defined]
     functions = Path(__file__).with_name("names.sh").read_text(encoding="ascii")
     files = {"bash": "wgsyncd.bash", "zsh": "_wgsyncd"}
-    return {file: shtab.complete(parser, shell, preamble=functions) for shell, file in files.items()}
+    made = {file: shtab.complete(parser, shell, preamble=functions) for shell, file in files.items()}
+    return {file: text.replace('"(*)::', '"*:') for file, text in made.items()}  # zsh: all that follow, not only one
 
 
 def main(argv: list[str] | None = None) -> int:

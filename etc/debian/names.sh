@@ -4,8 +4,10 @@
 _wgsyncd_names() {
     case $1 in
         plan) wgsyncd status --json ;;
+        id) wgsyncd quarantine --json ;;
         *) wgsyncd devices --all --json ;;
-    esac 2>/dev/null </dev/null | grep -oE "\"($1)\": \"[^\"\\\\ ]+\"" | cut -d '"' -f 4 | sort -u
+    esac 2>/dev/null </dev/null | grep -oE "\"($1)\": (\"[^\"\\\\ ]+\"|[0-9]+)" |
+        cut -d ' ' -f 2 | tr -d '"' | sort -u
 }
 
 _wgsyncd_complete() {
@@ -20,5 +22,7 @@ _wgsyncd_complete() {
 }
 
 _wgsyncd_device() { _wgsyncd_complete 'device|name' "$1"; }
+_wgsyncd_device_id() { _wgsyncd_complete device "$1"; }
 _wgsyncd_device_or_owner() { _wgsyncd_complete 'device|name|owner' "$1"; }
 _wgsyncd_plan() { _wgsyncd_complete plan "$1"; }
+_wgsyncd_quarantined() { _wgsyncd_complete id "$1"; }

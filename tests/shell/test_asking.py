@@ -113,13 +113,25 @@ def test_approve_without_a_daemon_is_for_its_next_cycle(node: Node, run: Run) ->
 
 def test_sync_says_what_was_compared_or_why_not(work: Work, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("sync") == (0, ["compared everything"])
-    assert run("sync", "D-1", "D-2") == (0, ["compared D-1, D-2"])
-    assert json.loads(run("sync", "--json", "D-1")[1][0]) == {"compared": ["D-1"]}
+    some = ["0001-DEV-005", "0001-DEV-006"]
+    assert run("sync", *some) == (0, ["compared 0001-DEV-005, 0001-DEV-006"])
+    assert json.loads(run("sync", "--json", *some)[1][0]) == {"compared": some, "without_row": []}
     assert main.main(["sync", "D-9"]) == 1
     assert capsys.readouterr().err == "wgsyncd: failed: 2002: no database\n"
     assert main.main(["sync", "D" * 65]) == 1
     assert capsys.readouterr().err == "wgsyncd: one of the devices is no device id\n"
-    assert work.said == ["all", {"D-1", "D-2"}, {"D-1"}, {"D-9"}]
+    assert work.said == ["all", set(some), set(some), {"D-9"}]
+
+
+def test_sync_says_which_names_no_row_has(work: Work, run: Run) -> None:
+    work.node.cycle()
+    said = "no row has the id 0001-DEV-0O5; alike: 0001-DEV-00"
+    status, lines = run("sync", "0001-DEV-0O5", "0001-DEV-005")
+    assert (status, lines[0]) == (0, "compared 0001-DEV-0O5, 0001-DEV-005")
+    assert len(lines) == 2 and lines[1].startswith(said)
+    assert json.loads(run("sync", "--json", "0001-DEV-099")[1][0])["without_row"] == ["0001-DEV-099"]
+    work.node.device(99)  # the last complete reconcile did not see it
+    assert run("sync", "0001-DEV-099") == (0, ["compared 0001-DEV-099"])
 
 
 def test_reload_says_whether_the_configuration_was_taken(

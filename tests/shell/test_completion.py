@@ -12,6 +12,7 @@ import pytest
 
 from etc.debian import manpages
 from wgsyncd.cli import output
+from wgsyncd.cli.commands.quarantine import QuarantinedReport, QuarantineReport
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
 from wgsyncd.engine.status_document import GuardReport
 
@@ -122,7 +123,11 @@ def node_with_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pyt
     ]  # fmt: skip
     output.print_json(msgspec.structs.replace(devices, devices=made))
     output.print_json(GuardReport(tripped=True, approved=False, plan="90f0bf914384d5a1c07e62fb8d3390ac"))
-    documents = dict(zip(("devices", "status"), capsys.readouterr().out.splitlines(), strict=True))
+    waiting = QuarantinedReport(
+        id=7, row_id=1, device="0001-DEV-001", name="", interface="wg0", rx=1, tx=1, since=0, until=1, rate=8
+    )
+    output.print_json(QuarantineReport(quarantine=[waiting]))
+    documents = dict(zip(("devices", "status", "quarantine"), capsys.readouterr().out.splitlines(), strict=True))
     for name, text in documents.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "wgsyncd").write_text(f'#!/bin/sh\ncat "{tmp_path}/$1"\n')
@@ -137,7 +142,9 @@ def test_names_of_this_node_are_completed(shell: Shell) -> None:
     assert shell.completed("explain", "lap") == {"laptop"}
     assert shell.completed("explain", "0001-DEV-003") == {"0001-DEV-003"}
     assert shell.completed("usage", "0001") == devices | {"0001"}
-    assert shell.completed("sync", "0001-DEV-002") == {"0001-DEV-002"}
+    assert shell.completed("sync", "") == devices, "sync knows no other names"
+    assert shell.completed("sync", "0001-DEV-001", "0001-DEV-002") == {"0001-DEV-002"}
+    assert shell.completed("quarantine", "release", "") == {"7"}
     assert shell.completed("approve", "") == {"90f0bf914384d5a1c07e62fb8d3390ac"}
 
 

@@ -80,7 +80,7 @@ def test_what_curl_is_told(work: Work, args: list[str], status: int, key: str | 
     found, answer = curl(*args)
     assert found == status
     if status == 200:
-        assert answer == {"compared": ["D D"]}
+        assert answer == {"compared": ["D D"], "without_row": ["D"]}
     else:
         assert set(answer) == {"error", "key"}
         assert (answer["key"], bool(answer["error"])) == (key, True)

@@ -142,6 +142,13 @@ def test_release_and_drop(held: Node, run: Run) -> None:
     assert run("verify")[0] == 0
 
 
+@pytest.mark.parametrize("wrong", ["0001-DEV-005", "0", "-1"])
+def test_an_id_that_is_none_is_told_in_plain_words(capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    with pytest.raises(SystemExit):
+        main.main(["quarantine", "release", "--", wrong])
+    assert f"argument ID: '{wrong}' is not a number above 0" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("args", [("release", "9"), ("drop", "1", "9")])
 def test_what_cannot_be_done_is_one_clear_line(
     held: Node, config: Path, capsys: pytest.CaptureFixture[str], args: tuple[str, ...]

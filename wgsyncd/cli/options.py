@@ -64,11 +64,16 @@ def admin() -> str:
     return os.environ.get("SUDO_USER") or f"uid {os.getuid()}"
 
 
-def count(text: str) -> int:
-    """The type of an option that takes a number of things."""
-    if not text.isdecimal() or not 0 < int(text) < 1_000_000:
+def number(text: str, below: int = 1 << 63) -> int:
+    """The type of an argument that takes a whole number above 0."""
+    if not text.isdecimal() or not 0 < int(text) < below:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
+
+
+def count(text: str) -> int:
+    """The type of an option that takes a number of things."""
+    return number(text, 1_000_000)
 
 
 def host(text: str) -> "Network":

@@ -253,4 +253,7 @@ class AdminRequests:
         good = self._daemon.reconcile_now(named) if named else self._daemon.reconcile_all() is not None
         if not good:
             raise Refusal(503, f"failed: {self._daemon.last_error}")
-        return SyncReport(compared=list(devices) or "everything")
+        rows, store = {row.device for row in self._daemon.agent.status.rows or ()}, self._daemon.agent.store
+        # A new row may be missing in the rows of the last complete reconcile.
+        lost = [one for one in sorted(named - rows) if store.load_devices(frozenset({one})) is None]
+        return SyncReport(compared=list(devices) or "everything", without_row=lost)

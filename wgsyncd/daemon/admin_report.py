@@ -22,6 +22,7 @@ class SyncReport(Struct, frozen=True, kw_only=True):
     """The document of `wgsyncd sync --json`."""
 
     compared: list[str] | Literal["everything"]  # device ids
+    without_row: list[str]  # these of them are no row's, for example because the name is wrong
 
 
 class ReloadReport(Struct, frozen=True, kw_only=True):

@@ -56,7 +56,9 @@ def register(parser: argparse.ArgumentParser) -> None:
         default="list",
         help="release accounts the deltas after all, drop forgets them (default: list)",
     )
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="ids, which `wgsyncd quarantine` shows")
+    parser.add_argument(
+        "ids", nargs="*", type=options.number, metavar="ID", help="ids, which `wgsyncd quarantine` shows"
+    )
     options.add_json(parser)
 
 

@@ -6,16 +6,24 @@ exit status: 0 compared, 1 failed (also: no daemon runs, or no answer in time), 
 import argparse
 
 from wgsyncd.cli import client, options, output
+from wgsyncd.core.inspect.names import suggestions
 from wgsyncd.daemon.admin_report import SyncReport
+from wgsyncd.engine.devices_report import DevicesReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     options.add_timeout(parser)
     options.add_json(parser)
-    parser.add_argument("device", nargs="*", metavar="DEVICE", help="device ids (default: all)")
+    parser.add_argument("device_ids", nargs="*", metavar="DEVICE", help="device ids (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
-    report = client.decode(client.ask("/sync", "POST", {"devices": args.device}, args.timeout), SyncReport)
-    output.print_report(report, [(f"compared {', '.join(args.device) or 'everything'}", "")], json=args.json)
+    report = client.decode(client.ask("/sync", "POST", {"devices": args.device_ids}, args.timeout), SyncReport)
+    lines = [(f"compared {', '.join(args.device_ids) or 'everything'}", "")]
+    if report.without_row and not args.json:
+        known = client.decode(client.ask("/devices?all=1", "GET"), DevicesReport).devices
+        for text in report.without_row:
+            alike = suggestions(text, [one.device for one in known if one.row is not None])
+            lines.append((f"no row has the id {text}{alike and '; alike: '}{', '.join(alike)}", "warning"))
+    output.print_report(report, lines, json=args.json)
     return 0
