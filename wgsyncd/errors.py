@@ -59,18 +59,21 @@ class StoreErrorCode(Enum):
 
 
 class StoreError(WgsyncdError):
-    """A temporary fault of the store: it is away, slow, read-only or deadlocked. The daemon tries again."""
+    """A temporary fault of the store: it is away, slow, read-only or deadlocked. The daemon tries again.
 
-    def __init__(self, text: str, code: StoreErrorCode = StoreErrorCode.OTHER) -> None:
-        self.code = code
-        super().__init__(text)
+    ``todo``: the command that helps, for root. "": only a look at the configuration can tell it.
+    """
+
+    def __init__(self, text: str, code: StoreErrorCode = StoreErrorCode.OTHER, todo: str = "") -> None:
+        self.text, self.code, self.todo = text, code, todo
+        super().__init__(f"{text}. As root: {todo}" if todo else text)
 
 
 class SchemaError(StoreError):
     """wgsyncd's own tables are missing or of another version."""
 
-    def __init__(self, text: str) -> None:
-        super().__init__(text, StoreErrorCode.SCHEMA)
+    def __init__(self, text: str, todo: str = "") -> None:
+        super().__init__(text, StoreErrorCode.SCHEMA, todo)
 
 
 class InDoubt(StoreError):

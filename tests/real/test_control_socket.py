@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.real.bench import Bench, Device, wait
+from tests.real.bench import Bench, Device, real_device, wait
 from tests.real.running import CHECKOUT
 
 NOBODY = 65534
@@ -261,3 +261,26 @@ def test_whoever_waits_for_a_daemon_that_hangs_may_leave(bench: Bench) -> None:
         assert (process.returncode, said) == (130, "")
     finally:
         bench.daemon.signal(signal.SIGCONT)
+
+
+def test_a_deleted_interface_is_known_before_the_next_poll(bench: Bench) -> None:
+    """By `wgsyncd status`, /metrics and /readyz."""
+    device = real_device("0001-held", "10.200.0.11")
+    bench.insert(device)
+    bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
+    bench.daemon.start()
+    bench.await_peers(device)
+    assert bench.daemon.status()["verdict"] == "ok"
+    bench.world.server.ip("link delete wg0")
+    report = bench.daemon.status()
+    (trouble,) = report["troubles"]
+    assert report["verdict"] == "failing"
+    assert (trouble["check"], trouble["fix"]) == ("wg0", "systemctl restart wg-quick@wg0")
+    assert "does not exist" in trouble["message"]
+    present = {
+        name: bench.daemon.metrics()[f'wgsyncd_interface_present{{interface="{name}"}}'] for name in ("wg0", "wg1")
+    }
+    assert (present, bench.daemon.get("/readyz")) == ({"wg0": 0, "wg1": 1}, "ok\n")
+    bench.world.server.ip("link delete wg1")
+    said = "no interface can be compared: wg0: ENODEV: it was deleted; wg1: ENODEV: it was deleted\n"
+    assert bench.daemon.get("/readyz") == said

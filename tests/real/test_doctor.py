@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 
-from tests.real.bench import Bench, real_device, wait
+from tests.real.bench import Bench, wait
 from tests.real.installed import Node
 from tests.wait import until
 from wgsyncd.demo.mariadb import ACCOUNT
@@ -173,6 +176,27 @@ def test_what_is_broken_is_found_and_its_command_mends_it(good: Bench, shell: Ca
             wait(lambda: doctor(good, code=None)["metrics"]["severity"] == "ok", "the daemon is well again")
 
 
+def test_a_session_that_sleeps_and_holds_a_table_is_named_with_what_ends_it(
+    good: Bench, shell: Callable[[str], str]
+) -> None:
+    """`status` and `doctor` both print the statement, and its first line is the session."""
+    with contextlib.closing(pymysql.connect(**good.database.connect_args, database="mikyun_cloud")) as session:
+        cursor = session.cursor()
+        cursor.execute("SELECT CONNECTION_ID()")
+        number = cursor.fetchall()[0][0]
+        cursor.execute("LOCK TABLES customer_devices WRITE")
+        good.daemon.signal(signal.SIGUSR1)
+        wait(lambda: "1205" in good.daemon.status()["database"]["error"], "the daemon waited for the table in vain")
+        fixes = [one["fix"] for one in good.daemon.status()["troubles"] if one["check"] == "database"]
+        fixes.append(doctor(good, code=1)["daemon: database"]["fix"])
+        assert len(fixes) == 2
+        for fix in fixes:
+            _, first, *_ = shell(fix).splitlines()
+            assert first.split("\t")[0] == f"KILL {number}"
+        shell(f"mariadb -e '{first.split(chr(9))[0]}'")
+        wait(lambda: good.daemon.status()["verdict"] == "ok", "the table is free")
+
+
 @pytest.fixture
 def secret(good: Bench) -> Path:
     """Returns a password file of the test's own."""
@@ -260,26 +284,3 @@ def test_an_installed_service(installed: Node) -> None:
     installed.configure()
     run("systemctl", "reset-failed", "wgsyncd")
     run("systemctl", "disable", "wgsyncd")
-
-
-def test_a_deleted_interface_is_known_before_the_next_poll(bench: Bench) -> None:
-    """By `wgsyncd status`, /metrics and /readyz."""
-    device = real_device("0001-held", "10.200.0.11")
-    bench.insert(device)
-    bench.configure({"schedule.poll_interval": "1h", "schedule.resync_interval": "1h"})
-    bench.daemon.start()
-    bench.await_peers(device)
-    assert bench.daemon.status()["verdict"] == "ok"
-    bench.world.server.ip("link delete wg0")
-    report = bench.daemon.status()
-    (trouble,) = report["troubles"]
-    assert report["verdict"] == "failing"
-    assert (trouble["check"], trouble["fix"]) == ("wg0", "systemctl restart wg-quick@wg0")
-    assert "does not exist" in trouble["message"]
-    present = {
-        name: bench.daemon.metrics()[f'wgsyncd_interface_present{{interface="{name}"}}'] for name in ("wg0", "wg1")
-    }
-    assert (present, bench.daemon.get("/readyz")) == ({"wg0": 0, "wg1": 1}, "ok\n")
-    bench.world.server.ip("link delete wg1")
-    said = "no interface can be compared: wg0: ENODEV: it was deleted; wg1: ENODEV: it was deleted\n"
-    assert bench.daemon.get("/readyz") == said

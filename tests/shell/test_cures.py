@@ -17,6 +17,7 @@ import pytest
 from tests import pages
 from tests.pages import DOC, README
 from wgsyncd.cli import main
+from wgsyncd.errors import StoreError
 from wgsyncd.stores.mikyun.trouble import translate
 
 PROGRAM = Path(main.__file__).parents[1]
@@ -147,8 +148,10 @@ def test_a_shell_understands_what_a_finding_proposes(fix: str) -> None:
     ],
 )
 def test_the_cure_of_a_missing_right_names_the_account(number: int, text: str) -> None:
-    cure = str(translate(Exception(number, text), known=True)).partition("As root: wgsyncd ")[2]
-    args = main.parser().parse_args(shlex.split(cure))
+    error = translate(Exception(number, text), known=True)
+    assert isinstance(error, StoreError)
+    assert str(error) == f"{error.text}. As root: {error.todo}"
+    args = main.parser().parse_args(shlex.split(error.todo)[1:])
     assert args.grants in text
 
 

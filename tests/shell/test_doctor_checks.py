@@ -146,10 +146,11 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
 
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
                                               (1049, "man wgsyncd-install"),
-                                              (1040, "mariadb -e 'SHOW FULL PROCESSLIST'"), (1205, "wgsyncd check-config")])  # fmt: skip
+                                              (1040, "mariadb -e 'SHOW FULL PROCESSLIST'"),
+                                              (1205, "mariadb -e \"SELECT CONCAT('KILL ', id)")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:
-        raise MariaDBError("why", number)
+        raise translate(Exception(number, "why"), known=True)
 
     (one,) = doctor.check(SETTINGS, examine)
     assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)

@@ -37,10 +37,10 @@ def cycle(node: Node) -> None:
     tasks.do("account", node.agent.account)
 
 
-def away(error: str = REFUSED) -> Callable[[Node], None]:
+def away(error: str = REFUSED, todo: str = "") -> Callable[[Node], None]:
     def make(node: Node) -> None:
         def refuse() -> None:
-            raise StoreError(error)
+            raise StoreError(error, todo=todo)
 
         Tasks(node.status).do("reconcile", refuse)
 
@@ -112,6 +112,7 @@ LASTING: dict[str, tuple[Callable[[Node], None], str, str]] = {
     "everybody": (everybody, "guard", "wgsyncd plan"),
     # what else goes wrong in a night
     "password": (away("1045: Access denied for user 'wgsyncd'@'localhost'"), "database", DATABASE),
+    "a cure": (away("1205: Lock wait timeout exceeded", "mariadb -e x"), "database", "mariadb -e x"),
     "userspace socket": (broken(errno.EACCES), "wg0", "man wgsyncd-install"),
     "bad row": (bad_row, "rows", "wgsyncd plan"),
     "bad configuration": (refused_configuration, "configuration", "wgsyncd check-config"),

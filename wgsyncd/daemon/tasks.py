@@ -32,10 +32,10 @@ class Tasks:
             piece()
         except (StoreError, WireGuardError) as error:
             status.failures.add(task)
-            status.last_error = self.last_error = str(error)
+            status.last_error = self.last_error = error.text if isinstance(error, StoreError) else str(error)
             kind, what = type(error).__name__, "the work failed and is tried again"
             if isinstance(error, StoreError):
-                status.database_up, status.database_error = False, str(error)
+                status.database_up, status.database_error, status.database_todo = False, error.text, error.todo
                 status.database_errors += 1
                 kind, what = (
                     "database",

@@ -175,6 +175,7 @@ class DaemonStatus:
     last_error: str = ""  # of the last task that failed
     database_up: bool = False
     database_error: str = ""  # its last error, without values
+    database_todo: str = ""  # the command that helps against it, if the error itself tells
     database_errors: int = 0
     database_read_at: float = 0.0
     config_ok: bool = True

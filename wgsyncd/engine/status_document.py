@@ -63,6 +63,7 @@ class DatabaseReport(Struct, frozen=True, kw_only=True):
 
     up: bool
     error: str
+    todo: str  # the command that helps against the error, for root. "": `wgsyncd doctor` finds it
     read: str | None  # when all rows were last read
     age: int | None  # of that read
     heartbeat_age: int | None  # of the daemon's last heartbeat in the database

@@ -33,6 +33,7 @@ from wgsyncd.engine.status_document import (
 )
 from wgsyncd.engine.status_update import UNKNOWN, refresh, update_from_reconcile
 from wgsyncd.engine.verdict import find_troubles, judge
+from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact
 
 
@@ -101,11 +102,11 @@ def update_from_preview(status: DaemonStatus, settings: Settings, preview: Previ
     )
 
 
-def without_store(settings: Settings, agent: Agent, daemon: str, error: str) -> StatusReport:
+def without_store(settings: Settings, agent: Agent, daemon: str, error: StoreError) -> StatusReport:
     """The report of a command that could read the kernel only. ``error``: why it could not read the store."""
     now, status = agent.clock.now(), agent.status
     refresh(status, settings, agent.inspector.look(), RateMeter(), now)
-    status.database_up, status.database_error = False, error
+    status.database_up, status.database_error, status.database_todo = False, error.text, error.todo
     return judged(msgspec.structs.replace(_build(status, settings, now), daemon=redact(daemon)))
 
 
@@ -149,6 +150,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
         database=DatabaseReport(
             up=status.database_up,
             error=redact(status.database_error) if away else "",
+            todo=status.database_todo if away else "",
             read=iso(status.database_read_at, zone),
             age=_age(now, status.database_read_at),
             heartbeat_age=_age(now, status.heartbeat_at),

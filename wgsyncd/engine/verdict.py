@@ -51,7 +51,7 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
     database = report.database
     if not database.up and database.error:
         why = f"it does not serve wgsyncd: {database.error}. Customers stay connected, and traffic is kept"
-        yield fault("database", why, "sudo wgsyncd doctor")
+        yield fault("database", why, database.todo or "sudo wgsyncd doctor")
     elif not database.up and begins:
         yield warning("database", "the first cycle is not complete yet", "wgsyncd status")
     elif not database.up:

@@ -16,11 +16,10 @@ _C = TypeVar("_C", bound=type)
 
 
 class Unsupported(StoreError):
-    """The server, or something in front of it, cannot serve wgsyncd. ``todo`` is the command that helps."""
+    """The server, or something in front of it, cannot serve wgsyncd."""
 
     def __init__(self, text: str, todo: str) -> None:
-        self.todo = todo
-        super().__init__(text)
+        super().__init__(text, todo=todo)
 
 
 def forget_frames(error: BaseException | None) -> None:

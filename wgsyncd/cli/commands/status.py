@@ -88,7 +88,7 @@ def ask(args: argparse.Namespace) -> StatusReport:
         late = StoreError(f"no answer within {WAIT:g} s")
         report = status_report.of_preview(settings, client.within(WAIT, late, agent.inspector.view), why)
     except StoreError as error:
-        report = status_report.without_store(settings, agent, why, str(error))
+        report = status_report.without_store(settings, agent, why, error)
     if args.no_daemon:
         return report
     return status_report.judged(report, _absent(why))

@@ -13,9 +13,8 @@ from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.words import counted
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.account import is_known
-from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun.settings import mikyun
-from wgsyncd.stores.mikyun.trouble import TOO_MANY, MariaDBError
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
@@ -60,7 +59,7 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
             why = f"{file} is not for you to read" if file is not None else f"you are not the user {database.user}"
             yield warning("database", f"{where}: not entered: {why}", "sudo wgsyncd doctor")
             return
-        yield fault("database", f"{where}: {error}", _entering(settings, error))
+        yield fault("database", f"{where}: {error.text}", _entering(settings, error))
         return
     yield ok("database", f"{where}, {database.name} as {facts.account}")
     yield ok("server", f"MariaDB {facts.version}")
@@ -83,13 +82,11 @@ def _number(error: StoreError) -> int | None:
 
 
 def _entering(settings: Settings, error: StoreError) -> str:
-    if isinstance(error, Unsupported):
+    if error.todo:
         return error.todo
     number = _number(error)
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
-    if number == TOO_MANY:  # MariaDB keeps one connection more for its administrator
-        return "mariadb -e 'SHOW FULL PROCESSLIST'"
     database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
@@ -105,8 +102,6 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return f"id {shlex.quote(user)}"
     if number == 1049:
         return "man wgsyncd-install  # the application makes its database and its tables"
-    if number == 1044:
-        return str(error).partition("As root: ")[2]  # the server has named the account as GRANT expects it
     return "wgsyncd check-config && mariadb-admin ping"
 
 

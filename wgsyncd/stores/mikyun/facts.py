@@ -25,7 +25,7 @@ from wgsyncd.stores.mikyun.schema import statements
 from wgsyncd.stores.mikyun.set_aside import load
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import TablesNewer, check_schema, touch
-from wgsyncd.stores.mikyun.trouble import INIT, MariaDBError
+from wgsyncd.stores.mikyun.trouble import MariaDBError
 
 _NO_TABLE, _NO_COLUMN, _READ_ONLY, _BROKEN_VIEW = 1146, 1054, 1290, 1356
 _DENIED = frozenset((1142, 1143))
@@ -60,8 +60,8 @@ def examine(settings: Settings) -> Database:
             for found in open_probe(connection, mikyun(settings).language).findings():
                 probed.append(found)
         except StoreError as error:
-            told = f"its tables could not be checked to the end: {error}"
-            probed.append(warning("application", told, "wgsyncd check-config --database"))
+            told = f"its tables could not be checked to the end: {error.text}"
+            probed.append(warning("application", told, error.todo or "wgsyncd check-config --database"))
         # Columns of own tables that are of another version are no findings of their own.
         application = tuple(one for one in probed if not (schema and one.check.startswith("wgsyncd_")))
         # The server's clock is compared with the middle of the question. Half its duration is the doubt.
@@ -101,7 +101,7 @@ def _schema(connection: Connection) -> tuple[str, bool]:
             if table.startswith("wgsyncd_") and _refusal(connection, f"SELECT 1 FROM {table} LIMIT 0") == _NO_TABLE:  # noqa: S608
                 return f"{table} is missing", False
     except SchemaError as error:
-        return str(error).partition(f". {INIT}")[0], isinstance(error, TablesNewer)
+        return error.text, isinstance(error, TablesNewer)
     except MariaDBError as error:
         if error.number in _DENIED:
             return "", False  # the finding about rights reports it

@@ -16,20 +16,30 @@ NAMES_ONLY = frozenset((
     1184, 1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
-INIT = "As root: wgsyncd init-db --socket /run/mysqld/mysqld.sock"
-_GRANT = f". {INIT} --grants {{account}}"
+INIT = "wgsyncd init-db --socket /run/mysqld/mysqld.sock"
+_GRANT = f"{INIT} --grants {{account}}"
+# A session that waits holds back nobody else for long. One that sleeps may hold tables by LOCK TABLES or a transaction.
+_SESSIONS = (
+    "mariadb -e \"SELECT CONCAT('KILL ', id) AS ends_it, user, host, db, command, time, info FROM"
+    " information_schema.processlist WHERE id <> CONNECTION_ID() AND command <> 'Daemon' AND state NOT LIKE 'Waiting%'"
+    ' ORDER BY time DESC"'
+)
 _ADVICE = {
     DENIED: ". The account that made a view or a trigger there is gone: make it again",
-    1044: f". Is mikyun.database.name right? {INIT} --grants {{account}}",
+    1044: ". Is mikyun.database.name right?",
     1049: ". Is mikyun.database.name right? The application makes its database: see Tables in man wgsyncd-install",
     NO_SUCH_TABLE: ". The application makes its tables: see Tables in man wgsyncd-install",
-    TOO_MANY: ". Programs keep connections open: SHOW FULL PROCESSLIST names them",
-    LOCK_WAIT_TIMEOUT: ". Another connection holds a lock: SHOW FULL PROCESSLIST names those that may, KILL ends one",
+    TOO_MANY: ". Programs keep connections open",
+    LOCK_WAIT_TIMEOUT: ". Another connection holds a lock. The longest one that sleeps is the likely one",
     1133: ". Create the account first: CREATE USER",
-    1142: _GRANT,
-    1143: _GRANT,
     TIMED_OUT: ". A trigger or a view there may be slow",
     SYNTAX: ". The server or a proxy does not know this SQL, or it is a bug of wgsyncd",
+}
+# The commands that help, for root. MariaDB keeps one connection more for its administrator.
+_TODO = {
+    **dict.fromkeys((1044, 1142, 1143), _GRANT),
+    TOO_MANY: "mariadb -e 'SHOW FULL PROCESSLIST'",
+    LOCK_WAIT_TIMEOUT: _SESSIONS,
 }
 _ADVICE_OF_ROWS = dict.fromkeys(
     (1044, 1142, 1143, 1227, 1370), ". The account that made a trigger lacks this right: grant it, or drop the trigger"
@@ -55,9 +65,9 @@ _CODES = {
 class MariaDBError(StoreError):
     """An error of the server or the driver. ``number`` is MariaDB's, None if MariaDB gave no number."""
 
-    def __init__(self, text: str, number: int | None) -> None:
+    def __init__(self, text: str, number: int | None, todo: str = "") -> None:
         self.number = number
-        super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER))
+        super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER), todo)
 
 
 def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False) -> StoreError:
@@ -76,14 +86,15 @@ def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows:
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError(f"wgsyncd's own tables are missing. {INIT}")
+        return SchemaError("wgsyncd's own tables are missing", INIT)
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
     if at_login and number == DENIED and "using password: NO" in text:
         special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
     account = _ACCOUNT.search(text)
-    advice = advice.replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
-    return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number)
+    todo = "" if number in special else _TODO.get(number or 0, "")
+    todo = todo.replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
+    return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number, todo)
 
 
 def _masked(text: str, number: int | None) -> str:

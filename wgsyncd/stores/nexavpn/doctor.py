@@ -9,7 +9,7 @@ from wgsyncd.config.resources import install_command
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError
-from wgsyncd.stores.border import Unsupported, sensible
+from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.psk import read_keys
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
@@ -62,11 +62,11 @@ def check(settings: Settings) -> Iterator[Finding]:
             yield from findings
             yield found
         except StoreError as error:
-            yield fault("database", f"{database.where}: {error}", _entering(settings, error))
+            yield fault("database", f"{database.where}: {error.text}", _entering(settings, error))
 
 
 def _entering(settings: Settings, error: StoreError) -> str:
-    if isinstance(error, Unsupported):
+    if error.todo:
         return error.todo
     own = nexavpn(settings).database
     if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
@@ -80,7 +80,7 @@ def _pooler(connection: Connection) -> Iterator[Finding]:
     if connection.is_pooled:
         if connection.is_lent():
             refused = Pooled()
-            yield fault("pooler", str(refused), refused.todo)
+            yield fault("pooler", refused.text, refused.todo)
         else:
             yield ok("pooler", "one is between, and it lends whole sessions")
 
