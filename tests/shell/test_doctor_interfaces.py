@@ -12,6 +12,7 @@ from tests.fakes import FakeWireGuard
 from tests.samples import key
 from tests.shell.test_doctor_checks import SETTINGS, worst
 from wgsyncd.cli.doctor import interfaces
+from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
@@ -20,6 +21,46 @@ from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 
 def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.ReadLink:
     return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
+
+
+@pytest.fixture(autouse=True)
+def sysctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns a folder in the place of /proc/sys, where all is forwarded."""
+    for name in ("ip_forward", "conf/wg0/forwarding", "conf/wg1/forwarding", "conf/wg.1/forwarding"):
+        (file := tmp_path / "net/ipv4" / name).parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1\n")
+    (tmp_path / "net/ipv6/conf/all").mkdir(parents=True)
+    (tmp_path / "net/ipv6/conf/all/forwarding").write_text("1\n")
+    monkeypatch.setattr(interfaces.check, "__defaults__", (tmp_path,))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "network", "key", "told"),
+    [("ipv4/ip_forward", "10.0.0.0/24", "net.ipv4.ip_forward", "devices of wg0 reach only this server itself"),
+     ("ipv4/conf/wg0/forwarding", "10.0.0.0/24", "net.ipv4.conf.wg0.forwarding", "devices of wg0 reach only"),
+     ("ipv6/conf/all/forwarding", "fd00::/64", "net.ipv6.conf.all.forwarding", "Set accept_ra = 2 first")],
+)  # fmt: skip
+@pytest.mark.parametrize("plane", ["", 'control_plane = "nexavpn"\n'])
+def test_forwarding_that_is_off(sysctl: Path, file: str, network: str, key: str, told: str, plane: str) -> None:
+    settings = parse(f'{plane}[interfaces.wg0]\nnetworks = ["{network}"]')
+    wg = FakeWireGuard("wg0")
+    (sysctl / "net" / file).write_text("0\n")
+    found = {one.check: one for one in interfaces.check(settings, wg, look())}
+    one = found["wg0 forwarding"]
+    assert (one.severity, one.fix.startswith(f"echo '{key} = 1' >> ")) == (Severity.WARNING, True)
+    assert told in one.message
+    (sysctl / "net" / file).unlink()
+    found = {one.check: one for one in interfaces.check(settings, wg, look())}
+    assert found["wg0 forwarding"].message == f"{key} cannot be read: No such file or directory"
+
+
+def test_an_interface_with_a_dot_in_its_name(sysctl: Path) -> None:
+    """sysctl writes its name with a slash."""
+    (sysctl / "net/ipv4/conf/wg.1/forwarding").write_text("0\n")
+    settings = parse('[interfaces."wg.1"]\nnetworks = ["10.0.0.0/24"]')
+    found = {one.check: one for one in interfaces.check(settings, FakeWireGuard("wg.1"), look())}
+    assert "net.ipv4.conf.wg/1.forwarding = 1" in found["wg.1 forwarding"].fix
 
 
 def test_interfaces() -> None:

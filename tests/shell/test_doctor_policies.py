@@ -19,15 +19,10 @@ NEXAVPN = 'control_plane = "nexavpn"\n' + LEAST
 
 
 def found(
-    folder: Path, nft: Nft, *, written: str = NEXAVPN, v4: str = "1\n", flows: tuple[int, int] | None = None
+    folder: Path, nft: Nft, *, written: str = NEXAVPN, flows: tuple[int, int] | None = None
 ) -> dict[str, Finding]:
-    file = folder / "net/ipv4/ip_forward"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(v4)
     for name, number in zip(("count", "max"), flows, strict=True) if flows else ():
-        tracking = folder / f"net/netfilter/nf_conntrack_{name}"
-        tracking.parent.mkdir(parents=True, exist_ok=True)
-        tracking.write_text(f"{number}\n")
+        (folder / f"nf_conntrack_{name}").write_text(f"{number}\n")
     return {one.check: one for one in policies.check(parse(written), nft.version, nft.flowtables, folder)}
 
 
@@ -37,21 +32,14 @@ def test_a_good_system(tmp_path: Path) -> None:
     assert {one.severity for one in seen.values()} == {"ok"}
     assert seen["connections"].message == "10 of 100 are tracked"
     assert seen["packet filter"].message.startswith("nftables v")
-    assert seen["forwarding"].message == "net.ipv4.ip_forward is 1"
 
 
 def test_what_is_missing_has_its_cure(tmp_path: Path) -> None:
-    seen = found(tmp_path, Nft("no-such-nft"), v4="0\n")
+    seen = found(tmp_path, Nft("no-such-nft"))
     assert {name: (one.severity, one.fix) for name, one in seen.items()} == {
         "packet filter": ("fault", "apt-get install -y --no-install-recommends nftables"),
         "connections": ("ok", ""),
-        "forwarding": ("warning", "sysctl -w net.ipv4.ip_forward=1"),
     }
-
-
-def test_a_kernel_without_the_version_of_ip(tmp_path: Path) -> None:
-    seen = found(tmp_path, Nft(), written=NEXAVPN.replace("10.200.0.0/24", "fd00::/64"))
-    assert seen["forwarding"].message == "net.ipv6.conf.all.forwarding cannot be read: No such file or directory"
 
 
 @pytest.mark.parametrize("devices", ['"wg0"', '["eth0", "wg0"]', '["eth0"]', '"eth0"'])
@@ -102,4 +90,4 @@ def test_a_node_without_a_pair_is_not_told() -> None:
 
 @pytest.mark.parametrize("written", [LEAST, NEXAVPN + "[nexavpn.policies]\nenforce = false\n"])
 def test_nothing_is_checked_where_policies_are_not_enforced(tmp_path: Path, written: str) -> None:
-    assert not found(tmp_path, Nft("no-such-nft"), written=written, v4="0\n")
+    assert not found(tmp_path, Nft("no-such-nft"), written=written)

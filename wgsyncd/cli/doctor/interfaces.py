@@ -1,7 +1,8 @@
-"""Checks of the interfaces: presence, kind, key, port and addresses."""
+"""Checks of the interfaces: presence, kind, key, port, addresses and forwarding."""
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.core.inspect.answers import Link
@@ -16,10 +17,16 @@ from wgsyncd.ports import WireGuard
 
 _MODULE = "modprobe wireguard && echo wireguard > /etc/modules-load.d/wireguard.conf"
 _EDIT = "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd"
+# By the bytes of an address: what forwards packets from an interface, and its answers. The first one sets the others.
+# Linux asks the interface by which an IPv4 packet came in (ip_route_input_slow), and only `all` for IPv6 (ip6_forward).
+_FORWARDING = {4: ("net.ipv4.ip_forward", "net.ipv4.conf.{}.forwarding"), 16: ("net.ipv6.conf.all.forwarding",)}
+_SYSCTL = "/etc/sysctl.d/90-wgsyncd.conf"
 ReadLink = Callable[[str], Link | None]
 
 
-def check(settings: Settings, wireguard: WireGuard, read_link: ReadLink) -> Iterator[Finding]:
+def check(
+    settings: Settings, wireguard: WireGuard, read_link: ReadLink, sysctl: Path = Path("/proc/sys")
+) -> Iterator[Finding]:
     for name, one in settings.interfaces.items():
         try:
             state = wireguard.read(name)
@@ -28,6 +35,7 @@ def check(settings: Settings, wireguard: WireGuard, read_link: ReadLink) -> Iter
             continue
         yield _wireguard(name, one, state)
         yield _address(name, one, read_link)
+        yield _forwarding(name, one, sysctl)
 
 
 def _missing(name: str, one: Interface, error: WireGuardError) -> Finding:
@@ -90,3 +98,18 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
             check, f"{', '.join(unlisted)} is not in interfaces.{name}.addresses: a row could claim it", _EDIT
         )
     return ok(check, f"up, {', '.join(sorted(link.addresses)) or 'no address, and none is asked for'}")
+
+
+def _forwarding(name: str, one: Interface, sysctl: Path) -> Finding:
+    check = f"{name} forwarding"
+    for size in sorted({len(net.packed) for net in one.networks}):
+        for key in (written.format(name.replace(".", "/")) for written in _FORWARDING[size]):
+            try:  # sysctl.d(5): in a key, a slash stands for a dot in the name of an interface
+                value = (sysctl / key.translate(str.maketrans("./", "/."))).read_text(encoding="ascii").strip()
+            except OSError as error:
+                return warning(check, f"{key} cannot be read: {error.strerror}", f"sysctl {key}")
+            if value == "0":
+                own = "" if size == 4 else ". Set accept_ra = 2 first on an interface that learns its route by IPv6"
+                why = f"{key} is 0: devices of {name} reach only this server itself{own}"
+                return warning(check, why, f"echo '{key} = 1' >> {_SYSCTL} && sysctl -p {_SYSCTL}")
+    return ok(check, "packets from devices are forwarded")

@@ -1,4 +1,4 @@
-"""Checks of what policies need of this system: the program nft, and the forwarding of packets."""
+"""Checks of what policies need of this system: the program nft, and room for connections."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,12 +9,11 @@ from wgsyncd.errors import FilterError
 
 MANY = 1000  # profiles. nft then takes seconds for each change
 _TRACKED = 0.9  # the share of the table of connections from which on it is nearly full
-_KEYS = {4: "net.ipv4.ip_forward", 16: "net.ipv6.conf.all.forwarding"}  # by the bytes of an address
 
 
 def check(
     settings: Settings, version: Callable[[], str], flowtables: Callable[[], Mapping[str, Sequence[str]]],
-    sysctl: Path = Path("/proc/sys"),
+    tracking: Path = Path("/proc/sys/net/netfilter"),
 ) -> Iterator[Finding]:  # fmt: skip
     """Every check, if policies are enforced. ``version`` and ``flowtables`` ask nft, and raise FilterError."""
     policies = settings.store.policy_settings()
@@ -26,10 +25,7 @@ def check(
         yield fault("packet filter", error.text, "apt-get install -y --no-install-recommends nftables")
     else:
         yield from _flowtables(frozenset(settings.interfaces), flowtables)
-    yield from _tracking(sysctl / "net/netfilter")
-    sizes = {len(net.packed) for one in settings.interfaces.values() for net in one.networks}
-    for key in (_KEYS[size] for size in sorted(sizes)):
-        yield _forwarding(key, sysctl / key.replace(".", "/"))
+    yield from _tracking(tracking)
 
 
 def profiles(count: int) -> Iterator[Finding]:
@@ -66,13 +62,3 @@ def _tracking(folder: Path) -> Iterator[Finding]:
         yield warning("connections", told, f"sysctl -w net.netfilter.nf_conntrack_max={2 * most}")
     else:
         yield ok("connections", f"{count} of {most} are tracked")
-
-
-def _forwarding(key: str, file: Path) -> Finding:
-    try:
-        value = file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        return warning("forwarding", f"{key} cannot be read: {error.strerror}", f"sysctl {key}")
-    if value == "0":
-        return warning("forwarding", f"{key} is 0: devices reach only this gateway itself", f"sysctl -w {key}=1")
-    return ok("forwarding", f"{key} is {value}")
