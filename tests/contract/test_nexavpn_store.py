@@ -11,15 +11,17 @@ import pytest
 from tests.committing import commit, posted
 from tests.nexavpn_sides import NexavpnTables, named
 from tests.postgres import PrivatePostgres
-from tests.samples import NOW, address, calendar, key, psk, text
+from tests.samples import NOW, address, calendar, key, psk, record, text
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import Identity
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Reason
+from wgsyncd.core.records import RecordState
 from wgsyncd.core.state import Removal, WriteBatch
 from wgsyncd.engine import wording
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
+from wgsyncd.stores.nexavpn import books
 
 
 @pytest.fixture
@@ -44,6 +46,16 @@ def test_a_good_row(nexa: NexavpnTables) -> None:
     assert row(store) is found, "a device that did not change is not decoded again"
     commit(store, WriteBatch(postings=(posted(nexa.id(5), 1, 1),)))
     assert not row(store).has_no_usage
+
+
+def test_many_new_peers_are_recorded_by_several_statements(
+    nexa: NexavpnTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = nexa.store()
+    monkeypatch.setattr(books, "AT_ONCE", 2)
+    new = [record(number, row_id=nexa.id(number), state=RecordState.ADDING) for number in range(1, 6)]
+    commit(store, WriteBatch(records=tuple(new)))
+    assert set(store.load_state(calendar()).records.each()) == set(new)
 
 
 def test_a_device_whose_address_another_one_has_is_not_planned_alone(nexa: NexavpnTables) -> None:

@@ -9,7 +9,7 @@ node.
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
@@ -19,7 +19,7 @@ from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.alike import save_removals
 from wgsyncd.stores.holding import rename_interfaces
-from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection
 from wgsyncd.stores.nexavpn.holding import POSTGRES, REMOVALS
 from wgsyncd.stores.nexavpn.pieces import (
     BUCKETS,
@@ -152,10 +152,10 @@ class StateWriter:
             self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", moved)
             if (found := self.connection.execute(_MOVED, (self.node,))) != len(moved):
                 raise RevisionConflict(f"{len(moved) - found} baselines are gone: another program removed them")
-        if new := parts.new:
+        new = map(_columns, parts.new)
+        while some := list(islice(new, AT_ONCE)):
             # Customers wait for new peers. One statement takes fewer round trips than COPY.
-            columns = map(list, zip(*map(_columns, new), strict=True))
-            self.connection.execute(_NEW, (self.node, *columns), often=True)
+            self.connection.execute(_NEW, (self.node, *map(list, zip(*some, strict=True))), often=True)
         if writes.removed:
             names, keys = zip(*writes.removed, strict=True)
             self.connection.execute(

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import select
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import LiteralString
 
 import psycopg
@@ -21,7 +22,7 @@ from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
-_ROWS = 1000  # rows that a stream has in memory at once. They earn it one more second, because many take their time
+AT_ONCE = 1000  # rows that a stream or a statement has in memory at once. In a stream, they earn it one more second
 _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
@@ -83,15 +84,15 @@ class Connection:
             return cursor.execute(sql, values or None, prepare=often and self._holds).fetchall()
 
     def stream(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
-        """The rows of a SELECT one by one. At most :data:`_ROWS` of them are in memory.
+        """The rows of a SELECT one by one. At most :data:`AT_ONCE` of them are in memory.
 
         Read all rows before the next statement. A caller who stops earlier loses the connection.
         """
-        size = _ROWS if capabilities.has_stream_chunked() else 1
+        size = AT_ONCE if capabilities.has_stream_chunked() else 1
         with self._cursor() as cursor:
             earned = 0.0
             for number, row in enumerate(cursor.stream(sql, values or None, size=size)):
-                if number % _ROWS == 0 and earned < _MOST_EARNED and self._live is not None:
+                if number % AT_ONCE == 0 and earned < _MOST_EARNED and self._live is not None:
                     earned += 1.0
                     self._live.left += 1.0
                 yield row
@@ -106,12 +107,11 @@ class Connection:
             return cursor.execute(sql, values or None, prepare=often and self._holds).rowcount
 
     def copy_text(self, sql: str, lines: Iterable[str]) -> None:
-        """Send lines of COPY's text form by ``COPY … FROM STDIN``.
-
-        A table with row level security takes none, a temporary table does.
-        """
+        """Send lines of COPY's text form. A table with row level security takes none, a temporary table does."""
         with self._cursor() as cursor, cursor.copy(sql) as copy:
-            copy.write("".join(lines))
+            waiting = iter(lines)
+            while some := "".join(islice(waiting, AT_ONCE)):
+                copy.write(some)
 
     def try_change(self, sql: str, values: Values = ()) -> int | StoreError:
         """As :meth:`execute` in the open transaction, but an error of the server is returned.

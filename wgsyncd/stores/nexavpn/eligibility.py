@@ -59,9 +59,15 @@ class Requirements(NamedTuple):
     require_allocation: bool = True
 
 
-@lru_cache(maxsize=1024)  # most rows have the same few reasons: each tuple is in memory once
-def _inactive(flags: str, username: str, *, require_approval: bool) -> tuple[InactiveReason, ...]:
+def _inactive(one: PeerRow, required: Requirements) -> tuple[InactiveReason, ...]:
     """Why a row asks for no peer, besides the status of its device. Empty if there is no reason."""
+    is_good = one.has("user active") and not one.has("user missing") and not one.has("user deleted")
+    return _reasons(one.flags, "" if is_good else one.username, require_approval=required.require_approval)
+
+
+@lru_cache(maxsize=1024)  # most rows have the same few reasons: each tuple is in memory once
+def _reasons(flags: str, username: str, *, require_approval: bool) -> tuple[InactiveReason, ...]:
+    """``username``: if a reason is about the user."""
     has = dict(zip(FLAGS, (flag == "1" for flag in flags), strict=True))
     device = {
         "has a deleted peer": has["peer deleted"],
@@ -109,7 +115,7 @@ def device_rows(rows: Sequence[PeerRow], required: Requirements) -> Iterator[Dev
 def _row(one: PeerRow, others: tuple[PublicKey, ...], required: Requirements) -> DeviceRow:
     """The row of a device, which ``one`` stands for."""
     known = one.status == ACTIVE or one.status in required.inactive_words
-    inactive = _inactive(one.flags, one.username, require_approval=required.require_approval)
+    inactive = _inactive(one, required)
     status = Status.UNKNOWN if not known else Status.ACTIVE if one.status == ACTIVE else Status.OFF
     fault, facts = (None, NO_FACTS) if inactive or status is Status.OFF else _fault(one, required)
     preshared_key: RowKey = None
@@ -164,9 +170,7 @@ def allocation_fault(one: PeerRow) -> Reason | None:
 def unallocated(rows: Sequence[PeerRow], required: Requirements) -> Iterator[Condition]:
     """The condition of a device whose row is accepted although the allocation of its address fails."""
     for one in rows:
-        wants = one.status == ACTIVE and not _inactive(
-            one.flags, one.username, require_approval=required.require_approval
-        )
+        wants = one.status == ACTIVE and not _inactive(one, required)
         if wants and one.public_key == one.device_key and (reason := allocation_fault(one)) is not None:
             yield Condition(UNALLOCATED, one.device, one.device, str(reason))
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Mapping
 from sys import intern
-from uuid import UUID
 
-from wgsyncd.core.model import DeviceRow, PublicKey
+from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.records import PeerRecord, PeerRecords
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState
 from wgsyncd.stores.alike import load_removals
@@ -25,7 +24,7 @@ FROM wgsyncd.peers WHERE node = %s
 """
 
 
-def load_state(connection: Connection, node: str, rows: Mapping[UUID, DeviceRow]) -> NodeState | None:
+def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, DeviceRow]) -> NodeState | None:
     """The node's stored state of one moment, or None if it has none yet.
 
     ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from wgsyncd.config.schema import Interface
 from wgsyncd.core.inspect.names import called
-from wgsyncd.core.model import DeviceRow, read_key
+from wgsyncd.core.model import DeviceId, DeviceRow, read_key
 from wgsyncd.core.network import parse_network
 from wgsyncd.core.policies.model import GatewayRow
 from wgsyncd.core.state import Condition
@@ -128,17 +128,17 @@ class RowCache:
             if device in known:
                 has_lost = True  # a device has a further row now, and the text of its first row was not kept
             elif device not in by_device and device in before and before[device].digest == _digest_of(text):
-                known[device] = before[device]
+                known[before[device].rows[0].device] = before[device]
             else:
                 _add(by_device, text)
         if has_lost:
             self._known = {}
             return self.load(connection, gateways)
         while by_device:  # a text is free as soon as it is decoded: all together take 5 MiB with 10,000 devices
-            device, texts = by_device.popitem()
-            known[device] = _decode(texts, required)
+            one = _decode(by_device.popitem()[1], required)
+            known[one.rows[0].device] = one  # the row's own text: another one would take 1 MiB
         self._gone = {device: one for device, one in before.items() if device not in known}
-        self._known = dict(sorted(known.items()))
+        self._known = {device: known[device] for device in sorted(known)}
         rows = tuple(row for one in self._known.values() for row in one.rows)
         return rows, frozenset(condition for one in self._known.values() for condition in one.conditions)
 
@@ -147,9 +147,9 @@ class RowCache:
         one = self._known.get(device) or self._gone.get(device)
         return called(one.rows[0].name, one.rows[0].owner) if one is not None else ""
 
-    def by_id(self) -> dict[UUID, DeviceRow]:
+    def by_id(self) -> dict[DeviceId, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
-        return {UUID(device): one.rows[0] for device, one in self._known.items()}
+        return {one.rows[0].id: one.rows[0] for one in self._known.values()}
 
     def some(
         self, connection: Connection, gateways: Gateways, devices: Collection[str]

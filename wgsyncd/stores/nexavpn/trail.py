@@ -13,11 +13,10 @@ from zoneinfo import ZoneInfo
 from wgsyncd import log
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.nexavpn.connection import Connection, Values
+from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection, Values
 from wgsyncd.stores.nexavpn.messages import entry
 from wgsyncd.stores.nexavpn.rows import Gateways
 
-_AT_ONCE = 1000  # rows in one statement, and in one transaction that writes kept rows
 _MOST_KEPT = 10_000  # rows of one node in wgsyncd.unwritten. The oldest ones are dropped
 _ENTRY = "event_type, entity_type, entity_id, status, message, metadata"
 # unnest makes one statement of any number of rows.
@@ -30,7 +29,7 @@ _KEEP = f"""
 INSERT INTO wgsyncd.unwritten (node, {_ENTRY}, happened_at) SELECT %s, {_ENTRY}, at FROM {_ROWS} AS r ({_ENTRY}, at)
 """  # noqa: S608
 _NEXT = f"""
-SELECT id, {_ENTRY}, happened_at FROM wgsyncd.unwritten WHERE node = %s ORDER BY id LIMIT {_AT_ONCE}
+SELECT id, {_ENTRY}, happened_at FROM wgsyncd.unwritten WHERE node = %s ORDER BY id LIMIT {AT_ONCE}
 """  # noqa: S608
 _DROP = """
 DELETE FROM wgsyncd.unwritten WHERE node = %s AND id <= (
@@ -53,7 +52,7 @@ class AuditTrail:
         events = iter(audit)
         while rows := [
             (*one[:5], json.dumps(one.metadata), now)
-            for event in islice(events, _AT_ONCE)
+            for event in islice(events, AT_ONCE)
             for one in (entry(event, self._node, self.gateways, self._zone, self._called),)
         ]:
             if not isinstance(self._write(connection, rows), StoreError):
@@ -93,7 +92,7 @@ class AuditTrail:
                     connection.execute(
                         "DELETE FROM wgsyncd.unwritten WHERE node = %s AND id = ANY(%s)", (self._node, ids)
                     )
-                self._waits = len(rows) == _AT_ONCE
+                self._waits = len(rows) == AT_ONCE
                 self.waiting = max(0, self.waiting - len(rows))
         return self.waiting
 
