@@ -7,6 +7,7 @@ bytes that a kernel wrote.
 from __future__ import annotations
 
 import struct
+from unittest import mock
 
 import pytest
 
@@ -17,8 +18,10 @@ from wgsyncd.core.shaping.tree import Filter, Leaf, Led, Passed, Pref, device_cl
 from wgsyncd.dataplane.netlink import U32, attr
 from wgsyncd.dataplane.tc import codec, dump
 from wgsyncd.dataplane.tc.hooks import Ahead, HookReader
+from wgsyncd.dataplane.tc.kernel import KernelTc
 
 DOWN, UP = Direction.DOWN, Direction.UP
+IFB = attr(codec.IFLA_LINKINFO, attr(codec.IFLA_INFO_KIND, b"ifb\0"))
 HOST, HOST6, NET = parse_host("10.200.0.5"), parse_host("fd00::5"), parse_network("192.0.2.0/25")
 
 
@@ -211,3 +214,25 @@ def test_a_root_tells_what_its_tree_has_sent_and_dropped() -> None:
     links = {9: "wgsyncd-up", 3: "eth0"}
     assert dump.passed_by_trees([found, other, found._replace(parent=5)], links) == {Direction.UP: Passed(1 << 40, 33)}
     assert read_qdisc(payload + attr(codec.TCA_STATS2, attr(1, b"short"))).passed == Passed()
+
+
+def test_what_is_gone_from_the_kernel_is_forgotten() -> None:
+    """Each dump has one class and one detour, and each time they are others."""
+    links = [codec.IFINFOMSG.pack(0, 0, index, codec.IFF_UP, 0) + attr(codec.IFLA_IFNAME, name) + more
+             for index, name, more in ((3, b"wg0", b""), (7, b"wgsyncd-down", IFB))]  # fmt: skip
+    always = {codec.GETLINK: links, codec.GETQDISC: [encode(RootQdisc()).payload, encode(Clsact("wg0")).payload]}
+    tc = KernelTc()
+    for number in range(1, 3 * dump.SPARE):
+        one, host = top_class(1, 8000 + number), Network(number.to_bytes(4), 32)
+        hook = encode(Detour("wg0", host, number)).payload
+        now = always | {codec.GETTCLASS: [encode(one).payload]}
+
+        def answer(kind: int, payload: bytes, hook: bytes = hook, now: dict[int, list[bytes]] = now) -> list[bytes]:
+            return now.get(kind) or [hook] * (codec.TCMSG.unpack(payload)[5] == codec.HOOKS[DOWN])
+
+        with mock.patch.object(tc._talk, "dump", answer):
+            found = tc.read()
+        assert found.trees[DOWN].classes == {1: one}
+        assert found.ports["wg0"].detours == {(DOWN, host): Led(number, 7)}
+        detours = sum(len(known) for _, known in tc._hooks._known.values())
+        assert max(detours, dump._class.cache_info().currsize) <= dump.SPARE + 10

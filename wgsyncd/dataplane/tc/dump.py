@@ -7,7 +7,7 @@ Linux. Malformed bytes raise ValueError.
 import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from socket import ntohs
 from sys import byteorder
 from typing import NamedTuple
@@ -24,7 +24,7 @@ _PREFS = {
     for prefs in (DEVICE_PREFS, EXEMPT_PREFS) for size, pref in prefs.items()
 }  # fmt: skip
 _FQ = (codec.FQ_FLOWS, codec.FQ_LIMIT, codec.FQ_MEMORY, codec.FQ_TARGET, codec.FQ_INTERVAL)
-MOST_KNOWN = 1 << 16  # objects of a kind that are decoded once
+SPARE = 1000  # objects that may be remembered, besides twice as many as the kernel has
 _HARMLESS = {codec.FLOWER_CLASSID, codec.FLOWER_ETH_TYPE, codec.FLOWER_FLAGS, codec.FLOWER_IN_HW_COUNT}
 
 
@@ -123,7 +123,7 @@ def is_our_root(one: QdiscFound) -> bool:
     return int(codec.HTB_GLOB.unpack_from(init)[2]) == 0
 
 
-@lru_cache(maxsize=MOST_KNOWN)
+@cache
 def _leaf(payload: bytes) -> tuple[int, Leaf] | None:
     """The index of a link, and the leaf of one of its classes. One that is no fq_codel has no flows."""
     _, _, _, index, handle, parent, _ = unpack(codec.TCMSG, payload)
@@ -143,7 +143,7 @@ def classes(payloads: Iterable[bytes]) -> dict[int, HtbClass]:
     return {one.minor: one for payload in payloads if (one := _class(_before_counters(payload))) is not None}
 
 
-@lru_cache(maxsize=MOST_KNOWN)
+@cache
 def _class(payload: bytes) -> HtbClass | None:
     _, _, _, _, handle, parent, _ = unpack(codec.TCMSG, payload)
     if handle & _CLASS_HANDLES != codec.ROOT_HANDLE:
@@ -170,7 +170,7 @@ def filters(payloads: Iterable[bytes], direction: Direction) -> tuple[tuple[Filt
     )
 
 
-@lru_cache(maxsize=MOST_KNOWN)  # A filter without an action counts nothing, so its message does not change.
+@cache  # A filter without an action counts nothing, so its message does not change.
 def _of_tree(payload: bytes, direction: Direction) -> Filter | Pref | None:
     """A filter of a tree. None: it leads to no class by itself, as in a chain that no filter of wgsyncd leads to."""
     one = filter_of(payload)
@@ -200,6 +200,14 @@ def network_of(keys: Mapping[int, bytes], protocol: int, is_destination: bool) -
         if len(address) == len(mask) == size and bits == (1 << length) - 1 << size * 8 - length:
             return Network(address, length)
     return None
+
+
+def forget_old(objects: int) -> None:
+    """Forget all that was decoded, if most of it is gone from the kernel, which has so many ``objects``."""
+    known = _leaf, _class, _of_tree
+    if sum(one.cache_info().currsize for one in known) > 2 * objects + SPARE:
+        for one in known:
+            one.cache_clear()
 
 
 def _before_counters(payload: bytes) -> bytes:

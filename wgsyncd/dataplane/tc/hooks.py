@@ -42,11 +42,16 @@ class HookReader:
         if ahead is not None and ahead.network is not None:
             a, b, c, d = counters = _counters(payload)
             old, known = self._known.get((direction, len(payload)), _NOTHING_KNOWN)
-            if old != counters or len(known) >= dump.MOST_KNOWN:
+            if old != counters:
                 known = {}
                 self._known[direction, len(payload)] = counters, known
             known[payload[:a] + payload[b:c] + payload[d:]] = ahead
         return ahead or one
+
+    def forget_old(self, detours: int) -> None:
+        """Forget all detours, if most of the known ones are gone from the kernel, which has so many ``detours``."""
+        if sum(len(known) for _, known in self._known.values()) > 2 * detours + dump.SPARE:
+            self._known.clear()
 
 
 def _counters(payload: bytes) -> tuple[int, int, int, int]:

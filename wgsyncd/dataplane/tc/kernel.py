@@ -72,7 +72,11 @@ class KernelTc:
         hooks = {one.ifindex: one for one in qdiscs if one.handle == codec.INGRESS_HANDLE}
         ports = {one.name: self._port(one.ifindex, hooks.get(one.ifindex)) for one in links}
         passed = dump.passed_by_trees(qdiscs, {one.ifindex: one.name for one in links})
-        return KernelState(trees.pop(0), ports, passed, trees)
+        found = KernelState(trees.pop(0), ports, passed, trees)
+        some = [len(tree.classes) + len(tree.leaves) + len(tree.filters) for _, _, tree in found.every_tree()]
+        dump.forget_old(len(qdiscs) + sum(some))
+        self._hooks.forget_old(sum(len(port.detours) for port in ports.values()))
+        return found
 
     def look(self, interfaces: Iterable[str]) -> KernelState:
         """The links of all trees, and what leads these interfaces there, without the trees themselves.
