@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 
 from tests.node import Node
@@ -9,6 +11,7 @@ from tests.samples import key
 from tests.tcmodel import TcModel
 from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.shaping.profiles import Direction
+from wgsyncd.core.shaping.steps import FailedStep, Step
 from wgsyncd.core.shaping.tree import Hook, Passed, Port, Root, Tree
 from wgsyncd.engine.shaping import Shaping
 from wgsyncd.engine.status import ShapingStatus
@@ -246,6 +249,18 @@ def test_switched_off_a_kernel_without_tc_is_no_trouble(shaped: ShapedNode, erro
     shaped.tc.fails = error
     Shaping(shaped.settings, shaped.tc, shaped.status, shaped.state).remove()
     assert dict(shaped.status.shaping_failures) == ({error: 1} if count else {})
+
+
+def test_what_the_kernel_does_not_take_away_is_told(
+    shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(steps: Iterable[Step]) -> list[FailedStep]:
+        return [FailedStep(one, "EPERM", "Operation not permitted") for one in steps]
+
+    monkeypatch.setattr(shaped.tc, "apply", refuse)
+    assert not Shaping(shaped.settings, shaped.tc, shaped.status, shaped.state).remove()
+    said = capsys.readouterr().out
+    assert "not all of it could be taken away" in said and "EPERM: Operation not permitted" in said
 
 
 def test_a_restart_changes_nothing(shaped: ShapedNode) -> None:

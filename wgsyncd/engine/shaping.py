@@ -176,7 +176,12 @@ class Shaping:
         try:
             plan = make_plan(Wanted(), self._tc.read())
             if not plan.is_empty:
-                self._make((*plan.withdraw, *plan.clean_up))
+                if failed := self._make((*plan.withdraw, *plan.clean_up)):
+                    why = _refusal(failed)
+                    self._log.error(
+                        "shaping is off, but not all of it could be taken away. A reload tries again", why=why
+                    )
+                    return False
                 self._log.info("shaping is off: its links and redirects were taken away")
                 return True
         except ShapingError as error:
@@ -264,10 +269,14 @@ class Shaping:
         if cycle.waiting and not self._failed:
             waiting = counted(cycle.waiting, "device waits for its class", "devices wait for their class")
             return f"{waiting}. The next cycles go on"
-        first = [f"{describe(one.step)}: {one.name}: {one.text}" for one in self._failed[:1]]
-        return f"{counted(len(self._failed), 'step')} failed. The first is {first[0]}" if first else ""
+        return _refusal(self._failed) if self._failed else ""
 
     def _note(self, what: str, error: ShapingError) -> None:
         self._status.shaping_failures.add(error.name)
         if self._changed(what, error.name):
             self._log.error("tc cannot be read or changed, peers go on without it", error=str(error))
+
+
+def _refusal(failed: Sequence[FailedStep]) -> str:
+    first = failed[0]
+    return f"{counted(len(failed), 'step')} failed. The first is {describe(first.step)}: {first.name}: {first.text}"
