@@ -9,6 +9,7 @@ from tests.tcmodel import TcModel
 from wgsyncd.core.model import Counters
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.shaping.plan import make_plan
+from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.profiles import Counted, Direction, Profile, ShapingPolicy, Terms, choose
 from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import MAJOR, MAX_MINOR, Hook, Port, Root, Tree, device_class, leaf, top_class
@@ -228,3 +229,15 @@ def test_a_dead_link_loses_its_redirects_first_and_comes_back_whole() -> None:
     assert plan.withdraw == (Step(Action.DELETE, DOWN, Redirect("wg0")),)
     reach(wish(device(1)), tc)
     assert shape_of(tc, DOWN)
+
+
+def test_devices_of_two_interfaces_with_one_address_have_the_class_of_the_first() -> None:
+    """Rows may say so, because addresses conflict only within an interface. A tree has one filter for each address."""
+    one, other = device(1), device(2, parse_host("10.200.0.2"), owner="0002", down=MBIT, interface="wg1")
+    third = device(3, parse_host("10.200.0.2"), parse_host("fd00::3"), owner="0003", interface="wg1")
+    wanted = wish(one, other, third)
+    tc = reach(wanted, TcModel())
+    assert {mine.ceil for mine, _, _ in shape_of(tc, DOWN).values()} == {10 * MBIT}
+    assert all(port.redirects.keys() == set(Direction) for port in tc.ports.values()), "nobody is unshaped"
+    assert preview(wanted, tc.state) == ShapingPreview()
+    assert shape_of(reach(wish(other), tc), DOWN)[other.addresses[0]][0].ceil == MBIT
