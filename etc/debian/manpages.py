@@ -79,7 +79,7 @@ def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def command_page() -> str:
     """wgsyncd(8)."""
     parser = top()
-    lines = [*head("wgsyncd", 8, "keep WireGuard peers equal to the rows of a MariaDB table")]
+    lines = [*head("wgsyncd", 8, "keep WireGuard peers equal to the rows of a database table")]
     lines += [".SH SYNOPSIS"]
     lines += [".nf", *(_synopsis(name, one) for name, one in commands(parser).items()), ".fi"]
     lines += [".SH DESCRIPTION", *paragraphs(DESCRIPTION)]

@@ -23,7 +23,7 @@ from wgsyncd.core.words import counted
 from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError, in_short
 
 PROGRAM = (
-    "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB table, "
+    "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB or PostgreSQL table, "
     "and counts each peer's traffic."
 )
 EXIT_STATUS = "exit status: 0 done, 1 failed, 2 bad configuration or usage"
