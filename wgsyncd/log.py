@@ -7,6 +7,8 @@ says how many were lost.
 Under the journal an event is an entry with a field for each value, such as WGSYNCD_DEVICE, and with the MESSAGE_ID of
 its kind, see :func:`message_id`. An entry that the journal does not take becomes a line of standard error, which begins
 with its priority (``<6>``, sd-daemon(3)).
+
+Only the daemon calls :func:`configure`. A process that does not is a command, and says its warnings in sentences.
 """
 
 import contextlib
@@ -106,13 +108,20 @@ def _logfmt(render: Processor, logger: WrappedLogger, method: str, event: EventD
     return str(render(logger, method, {key: text(one) for key, one in event.items()}))
 
 
+def _sentence(_: WrappedLogger, __: str, event: EventDict) -> str:
+    """A line of a command for people: what happened, and then its facts."""
+    facts = [str(one) if key in ("error", "why", "what") else f"{key} {one}"
+             for key, one in event.items() if key not in (*_FIRST, "logger")]  # fmt: skip
+    return ": ".join(["wgsyncd", str(event["event"]), *facts])
+
+
 class _Output:
-    """Writes rendered lines, each with one write."""
+    """Writes rendered lines, each with one write. ``stream``: None is what standard error is at that moment."""
 
     lost: ClassVar[int] = 0  # lines since the last one that could be written, of all loggers together
 
-    def __init__(self, stream: TextIO, name: str = "wgsyncd") -> None:
-        self.stream, self.name = stream, name
+    def __init__(self, stream: TextIO | None, name: str = "wgsyncd") -> None:
+        self.stream, self.name = stream or sys.stderr, name
 
     def msg(self, line: str, entry: bytes = b"") -> None:
         """Send the entry, or write the line. A full disk, a closed pipe, or a pipe that nobody reads loses it."""
@@ -170,18 +179,21 @@ def _is_journal(stream: TextIO) -> bool:
 
 def configure(
     level: str = "info",
-    format: Literal["auto", "console", "json", "logfmt"] = "auto",  # noqa: A002 - the configuration's word
+    format: Literal["auto", "console", "json", "logfmt", "sentence"] = "auto",  # noqa: A002 - the configuration's word
     stream: TextIO | None = None,
 ) -> None:
-    """Set the log up, at start and again on reload. ``stream`` is standard error, or another one in a test."""
+    """Set the log up, at start and again on reload. ``stream`` is standard error, or another one in a test.
+
+    ``format``: "sentence" is how a command speaks. The configuration has the others.
+    """
     out = sys.stderr if stream is None else stream
-    journal = _is_journal(out)
+    journal = format != "sentence" and _is_journal(out)
     style = format if format != "auto" else "console" if out.isatty() else "logfmt"
     lowest = logging.getLevelNamesMapping()[level.upper()]
     processors: list[Processor] = [structlog.processors.add_log_level, _name]
     if style == "console":
         processors.append(structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False))
-    elif not journal:
+    elif style != "sentence" and not journal:
         processors.append(structlog.processors.TimeStamper(fmt="iso", utc=True))
     processors += [_exception, partial(_clean, style != "json")]
     render: Processor
@@ -190,12 +202,14 @@ def configure(
     elif style == "console":
         colours = out.isatty() and not os.environ.get("NO_COLOR")
         render = structlog.dev.ConsoleRenderer(0, colors=colours, pad_level=False)
+    elif style == "sentence":
+        render = _sentence
     else:
         render = partial(_logfmt, structlog.processors.LogfmtRenderer(bool_as_flag=False))
     structlog.configure(
         processors=[*processors, partial(_for_journal, render) if journal else render],
         wrapper_class=structlog.make_filtering_bound_logger(lowest),
-        logger_factory=partial(_Output, out),
+        logger_factory=partial(_Output, stream if style == "sentence" else out),
         cache_logger_on_first_use=False,  # so that a reload's level reaches the loggers that exist
     )
     root = logging.getLogger()
@@ -235,3 +249,6 @@ class OnChange:
         """How long the present trouble of ``key`` has lasted, or the last one."""
         seconds = int(time.monotonic() - self._states[key][1]) if key in self._states else 0
         return f"{seconds // 3600} h {seconds // 60 % 60} min" if seconds >= 60 else f"{seconds} s"
+
+
+configure("warning", "sentence")

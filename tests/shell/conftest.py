@@ -51,7 +51,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
     made.cycle()
 
     def agent(_: Settings) -> Agent:
-        log.configure("warning")
+        log.configure("warning", "sentence")
         return made.agent
 
     monkeypatch.setattr(wiring, "open_agent", agent)

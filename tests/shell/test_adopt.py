@@ -40,7 +40,7 @@ def node(config: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     made.shake(LINK, at=NOW - 100)
 
     def agent(_: Settings) -> Agent:
-        log.configure("warning")
+        log.configure("warning", "sentence")
         return made.agent
 
     monkeypatch.setattr(wiring, "open_agent", agent)

@@ -53,7 +53,7 @@ def run(
     config.write_text(CONFIG)
 
     def agent(_: Settings) -> Agent:
-        log.configure("warning")
+        log.configure("warning", "sentence")
         return node.agent
 
     def port(_: Settings) -> ReportSource:

@@ -59,11 +59,9 @@ def _shaping(settings: Settings, status: DaemonStatus, state: AgentState, tc: Ke
 
 def open_agent(settings: Settings, *, claims: bool = False) -> Agent:
     """The agent of a command, which reads and writes by itself. ``claims``: it may take the node over from another."""
-    from wgsyncd import log
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.status import DaemonStatus
 
-    log.configure("warning")  # to standard error: standard output is the command's answer
     if claims:
         from wgsyncd.daemon.machine import LocalMachine
 

@@ -38,7 +38,8 @@ class Interfaces:
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
         """The dumps of all interfaces that can be read, by name. ``read_errors`` has the other interfaces.
 
-        With ``create``, a missing interface is created if its configuration says so.
+        With ``create``, a missing interface is created if its configuration says so, and the log names what cannot be
+        read. Without it, a report is made, which names that itself.
         """
         actual: dict[str, InterfaceState] = {}
         missing: set[str] = set()
@@ -50,11 +51,11 @@ class Interfaces:
                 self.read_errors[name] = str(error)
                 if isinstance(error, InterfaceMissing):
                     missing.add(name)
-                if self._changed(("interface", name), error.name):
+                if create and self._changed(("interface", name), error.name):
                     self._log.error("interface cannot be read", interface=name, error=str(error))
                 continue
             state = actual[name]
-            if self._changed(("interface", name), ""):
+            if create and self._changed(("interface", name), ""):
                 self._log.info("interface found", interface=name, kind=state.kind, peers=len(state.peers),
                                port=state.listen_port)  # fmt: skip
             self._look_for_another(state)

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from wgsyncd import log
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands import status
 from wgsyncd.cli.doctor import files, interfaces, policies, shaping, system
@@ -48,7 +47,6 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    log.configure("warning")
     with output.waiting("checking"):
         checks = [_with_file(one, args.config) for one in _Checks(args.config).all()]
     severities = [one.severity for one in checks]
