@@ -197,6 +197,16 @@ def test_a_long_list_has_pages(node: Node, site: Site) -> None:
     assert site.get("/?page=9999")[1].count('role="img" aria-label="o') == 0
 
 
+def test_a_node_without_a_wanted_peer_does_not_praise_its_0_peers(node: Node, site: Site) -> None:
+    assert "OK</strong> 3 peers are as the rows want them, 0 online." in site.get()[1]
+    for number in (5, 6, 7):
+        node.db.update(number, status="paused")
+    node.cycle()
+    assert (
+        "OK</strong> No row wants a peer on wg0, wg1, so nobody can connect. `wgsyncd devices --all`" in site.get()[1]
+    )
+
+
 def test_a_list_without_devices_has_no_table_and_no_odd_words(node: Node, site: Site) -> None:
     assert "0 of 3 devices online.<" in site.get()[1], "all are shown"
     assert "without a peer" not in site.get()[1], "there are none"

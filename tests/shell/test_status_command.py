@@ -31,6 +31,20 @@ def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: 
     assert {len(str(lines)) > 0 for lines in (run("status")[1], run("status", "--no-daemon")[1])} == {True}
 
 
+def test_a_node_without_a_wanted_peer_says_so(node: Node, work: Work, run: Run) -> None:
+    """It is well, and nobody can connect. A new node whose interface has another name in the rows looks so, too."""
+    told = "No row wants a peer on wg0, wg1, so nobody can connect. `wgsyncd devices --all` shows the rows of this node"
+    assert not any(line.startswith("No row") for line in run("status")[1])
+    node.db.devices.clear()
+    node.cycle()
+    node.agent.approve(node.status.plan_id)
+    node.cycle()
+    assert node.wg.peers("wg0") == {}
+    status, lines = run("status")
+    assert (status, lines[0].split(":")[0]) == (0, "OK")
+    assert any(line.startswith(told) for line in lines), lines
+
+
 def test_status_is_answered_while_the_main_thread_is_busy(
     node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
 from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
+from wgsyncd.engine.verdict import nobody
 
 REFRESH = 10  # seconds
 _COLUMNS: Mapping[str, tuple[str, Order]] = {
@@ -83,12 +84,8 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
     word = tag("strong", WORDS[status.verdict], class_="word")
     if not status.troubles:
         peers, online = (sum(getattr(one, name) for one in status.interfaces) for name in ("actual", "online"))
-        yield tag(
-            "h1",
-            word,
-            f" {counted(peers, 'peer is as its row wants it', 'peers are as the rows want them')}, {online} online.",
-            class_=status.verdict.value,
-        )
+        well = f"{counted(peers, 'peer is as its row wants it', 'peers are as the rows want them')}, {online} online."
+        yield tag("h1", word, f" {nobody(status) or well}", class_=status.verdict.value)
         return
     first, *others = status.troubles
     yield tag("h1", word, f" {first.check}: {first.message}", class_=status.verdict.value)

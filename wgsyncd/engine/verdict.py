@@ -25,6 +25,15 @@ def judge(findings: list[Finding]) -> Verdict:
     return Verdict.DEGRADED if findings else Verdict.OK
 
 
+def nobody(report: StatusReport) -> str:
+    """What to say if no row wants a peer. "" if one does, or if the rows are not known."""
+    if any(one.desired != 0 for one in report.interfaces):
+        return ""
+    names = ", ".join(one.interface for one in report.interfaces)
+    look = "`wgsyncd devices --all` shows the rows of this node, and why they have no peer"
+    return f"No row wants a peer on {names}, so nobody can connect. {look}."
+
+
 def find_troubles(report: StatusReport) -> Iterator[Finding]:
     """Everything that is wrong, the worst first."""
     begins = _begins(report)

@@ -29,7 +29,7 @@ from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.recent_report import RecentChange
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_document import StatusReport, Verdict
-from wgsyncd.engine.verdict import judge
+from wgsyncd.engine.verdict import judge, nobody
 from wgsyncd.errors import ConfigError, StoreError, in_short
 
 AROUND = 3  # lines of --watch above the devices: an empty one, how many there are, and the heads of the columns
@@ -141,6 +141,8 @@ def as_lines(report: StatusReport, width: int) -> list[Parts]:
         *_interfaces(report, width),
         ("", ""),
     ]
+    if told := nobody(report):
+        lines += [(told, "held"), ("", "")]
     for one in report.troubles:  # red is what makes the node fail, and nothing else
         lines += [(f"{one.check}: {one.message}", _COLOURS[judge([one])]), (f"    {one.fix}", "head")]
     for row in report.rejected[1:SHOWN]:
