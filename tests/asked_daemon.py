@@ -19,14 +19,15 @@ from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.monitoring import pages
 from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import ConfigIssue, StoreError
+from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, WgsyncdError
 
 
 class Work:
     """Stands in for the daemon behind AdminRequests, and notes what it was asked in ``said``."""
 
     def __init__(self, node: Node) -> None:
-        self.node, self.last_error = node, ""
+        self.node = node
+        self.last_error: WgsyncdError | None = None
         self.faults: Sequence[ConfigIssue] = ()
         self.said: list[object] = []
 
@@ -39,12 +40,12 @@ class Work:
         try:
             return self.node.agent.reconcile()
         except StoreError as error:
-            self.last_error = str(error)
+            self.last_error = error
             return None
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
         self.said.append(devices)
-        self.last_error = "2002: no database"
+        self.last_error = StoreError("2002: no database", StoreErrorCode.UNREACHABLE)
         return "D-9" not in devices
 
     def reload(self, who: str) -> Sequence[ConfigIssue]:

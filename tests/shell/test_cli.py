@@ -109,7 +109,7 @@ def test_the_guard_is_told_with_what_lets_it_go(node: Node, run: Run) -> None:
         f" nothing else. Meant? wgsyncd approve {plan}"
     )
     assert lines[-1] == f"plan {plan}: 3 withheld"
-    assert run("approve", "0" * 12)[0] == 1
+    assert run("approve", "0" * 32)[0] == 1
     assert run("approve", plan)[0] == 0
     node.cycle()
     assert node.wg.peers("wg0") == {}

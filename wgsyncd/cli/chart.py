@@ -1,7 +1,9 @@
 """Draws posted bytes as an SVG bar chart, by pygal: the optional extra ``wgsyncd[plot]``."""
 
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from wgsyncd.cli.usage_report import PeriodBytes
@@ -27,13 +29,19 @@ DARK = "\n".join(
 )
 
 
+def check(file: Path) -> None:
+    """UserError if pygal is not installed, or if nothing can be written where the picture is to be."""
+    if importlib.util.find_spec("pygal") is None:
+        raise UserError(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{file} cannot be written: there is no directory {file.absolute().parent}")
+
+
 def svg(title: str, legend: tuple[str, str], periods: Sequence[PeriodBytes]) -> bytes:
-    """Stacked bars, one for each period, with a scale in powers of 1024. Refused if pygal is not installed."""
-    try:
-        import pygal
-        from pygal.style import Style
-    except ImportError:
-        raise UserError(f"--svg needs pygal: {sys.executable} -m pip install 'pygal>=3.0.5,<4'") from None
+    """Stacked bars, one for each period, with a scale in powers of 1024."""
+    import pygal
+    from pygal.style import Style
+
     # pygal's finder of plugins has no find_spec(), so Python warns about it at later imports. No plugin is used here.
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, pygal.PluginImportFixer)]
     chart = pygal.StackedBar(

@@ -22,6 +22,7 @@ from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError, W
 
 _UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
 NOT_RUNNING = "wgsyncd does not run"
+START = "Start it: systemctl start wgsyncd"
 _AGAIN = 1.0  # seconds between two alarms
 Report = TypeVar("Report", bound=msgspec.Struct)
 T = TypeVar("T")
@@ -69,7 +70,7 @@ def ask(path: str, method: str = "GET", body: Mapping[str, Any] | None = None, t
         with contextlib.suppress(UserError):
             if pid := running_daemon():
                 raise NobodyListensError(_UNHEARD.format(pid=pid)) from None
-        raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}") from None
+        raise NobodyListensError(f"no wgsyncd runs here: nobody listens on {file}. {START}") from None
     except PermissionError:
         raise UserError(f"{file}: not permitted: run this as root or in the group wgsyncd") from None
     except (OSError, HTTPException, ValueError, RecursionError, OverflowError, MemoryError):

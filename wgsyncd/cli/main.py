@@ -50,10 +50,17 @@ class _Parser(argparse.ArgumentParser):
 
     commands: Mapping[str, argparse.ArgumentParser] = MappingProxyType({})
 
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """The arguments. A wrong one behind a command is answered with that command's usage."""
+        found, unknown = self.parse_known_args(argv)
+        if unknown:
+            is_before = unknown[0] in argv[: argv.index(found.command)]
+            (self if is_before else self.commands[found.command]).error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found
+
     def error(self, message: str) -> NoReturn:
         if option := re.fullmatch(r"unrecognized arguments: (--[\w-]+).*", message):
-            usage = " ".join(one.format_usage() for one in (self, *self.commands.values()))
-            known = re.findall(r"--[\w-]+", usage)
+            known = re.findall(r"--[\w-]+", self.format_usage())
             shortened = [one for one in known if one.startswith(option[1])]
             alike = shortened or difflib.get_close_matches(option[1], known, n=1)
             message += f": did you mean {alike[0]}?" if alike else ""
@@ -65,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-def parser(wanted: Collection[str] = COMMANDS.keys()) -> argparse.ArgumentParser:
+def parser(wanted: Collection[str] = COMMANDS.keys()) -> _Parser:
     """The parser of the command line. A command that is not ``wanted`` has its name and its help, but no options."""
     top = _Parser(prog="wgsyncd", description=PROGRAM, epilog=EXIT_STATUS, allow_abbrev=False)
     top.add_argument("--version", action="version", version=f"wgsyncd {__version__}")
@@ -97,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # A terminal may not be able to show every character.
             stream.reconfigure(errors="backslashreplace")
     try:
-        args = parser(argv).parse_args(argv)
+        args = parser(argv).parse(argv)
         exit_status: int = args.run(args)
         print(end="", flush=True)  # here, so that a failure of standard output is reported
         return exit_status

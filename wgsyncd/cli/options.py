@@ -66,7 +66,7 @@ def admin() -> str:
 
 def number(text: str, below: int = 1 << 63) -> int:
     """The type of an argument that takes a whole number above 0."""
-    if not text.isdecimal() or not 0 < int(text) < below:
+    if not (text.isascii() and text.isdecimal()) or not 0 < int(text) < below:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
 
@@ -74,6 +74,13 @@ def number(text: str, below: int = 1 << 63) -> int:
 def count(text: str) -> int:
     """The type of an option that takes a number of things."""
     return number(text, 1_000_000)
+
+
+def name(text: str) -> str:
+    """The type of an argument that names a device or an owner."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("an empty text names nothing")
+    return text
 
 
 def host(text: str) -> "Network":

@@ -28,7 +28,7 @@ from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, UserError, WireGuardError
+from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, UserError, WgsyncdError, WireGuardError
 
 MAX_WAITING = 8  # requests that may wait for the main thread
 ANSWER_WITHIN = 120.0  # seconds, for the main thread
@@ -65,6 +65,12 @@ def read_body(body: bytes, kind: type[Any]) -> Any:
         raise Refusal(400, f"the body is wrong: {error}", key and (key[1] or key[2])) from None
 
 
+def _failed(error: WgsyncdError | None, what: str = "") -> Refusal:
+    """The refusal of what failed. Its key tells the command that the database is away."""
+    is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
+    return Refusal(503, f"{what}{error}", "database" if is_away else None)
+
+
 @dataclass(frozen=True, slots=True)
 class AdminRequest:
     """One request that waits for the main thread."""
@@ -83,7 +89,7 @@ class DaemonApi(Protocol):
         """The present agent. A reload makes another one."""
 
     @property
-    def last_error(self) -> str:
+    def last_error(self) -> WgsyncdError | None:
         """Why the last failed task failed."""
 
     def reconcile_now(self, devices: frozenset[str]) -> bool:
@@ -207,8 +213,7 @@ class AdminRequests:
         except UserError as error:
             return Refusal(409, str(error)).response()
         except (StoreError, WireGuardError) as error:
-            is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
-            return Refusal(503, str(error), "database" if is_away else None).response()
+            return _failed(error).response()
         except BaseException:
             request.answer.put(Refusal(500, "the daemon met a bug, or stops: see its log").response())
             raise
@@ -235,7 +240,7 @@ class AdminRequests:
             raise Refusal(409, str(error), "plan") from None
         decision = self._daemon.reconcile_all()
         if decision is None:
-            raise Refusal(503, f"plan {plan} is approved, but not carried out yet: {self._daemon.last_error}")
+            raise _failed(self._daemon.last_error, f"plan {plan} is approved, but not carried out yet: ")
         access = self._daemon.agent.inspector.preview_all().access if is_access else None
         if decision.is_withholding if access is None else access.withheld:
             why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
@@ -252,7 +257,7 @@ class AdminRequests:
         # Everything is reconciled with its counters.
         good = self._daemon.reconcile_now(named) if named else self._daemon.reconcile_all() is not None
         if not good:
-            raise Refusal(503, f"failed: {self._daemon.last_error}")
+            raise _failed(self._daemon.last_error, "failed: ")
         rows, store = {row.device for row in self._daemon.agent.status.rows or ()}, self._daemon.agent.store
         # A new row may be missing in the rows of the last complete reconcile.
         lost = [one for one in sorted(named - rows) if store.load_devices(frozenset({one})) is None]

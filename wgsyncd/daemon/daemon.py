@@ -32,7 +32,7 @@ from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_document import StatusReport
 from wgsyncd.engine.status_update import summary_line
-from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError
+from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError, WgsyncdError
 
 UNHEALTHY = 90.0  # seconds without a heartbeat after which /healthz reports a failure
 MAX_WAIT = 5.0  # seconds: the longest turn of an idle loop, which feeds the watchdog and detects clock steps
@@ -172,7 +172,7 @@ class Daemon:
     # -- what an admin asks for (admin.py)
 
     @property
-    def last_error(self) -> str:
+    def last_error(self) -> WgsyncdError | None:
         """Why the last failed task failed."""
         return self._tasks.last_error
 

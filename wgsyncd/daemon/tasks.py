@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from wgsyncd import log
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.errors import StoreError, WireGuardError
+from wgsyncd.errors import StoreError, WgsyncdError, WireGuardError
 
 # These tasks may write nothing, so their success does not prove that the database takes writes again. After a failure,
 # the next successful query of the digest leads to a reconcile.
@@ -22,7 +22,7 @@ class Tasks:
         self._status, self._log = status, log.get("daemon")
         self._on_change = log.OnChange()
         self._trouble = ""  # the kind of the last error, until a task succeeds
-        self.last_error = ""  # of the last task that failed
+        self.last_error: WgsyncdError | None = None  # of the last task that failed
 
     def do(self, task: str, piece: Callable[[], object]) -> bool:
         """Run a task. Whether it succeeded."""
@@ -32,7 +32,8 @@ class Tasks:
             piece()
         except (StoreError, WireGuardError) as error:
             status.failures.add(task)
-            status.last_error = self.last_error = error.text if isinstance(error, StoreError) else str(error)
+            status.last_error = error.text if isinstance(error, StoreError) else str(error)
+            self.last_error = error
             kind, what = type(error).__name__, "the work failed and is tried again"
             if isinstance(error, StoreError):
                 status.database_up, status.database_error, status.database_todo = False, error.text, error.todo

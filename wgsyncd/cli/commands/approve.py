@@ -1,13 +1,15 @@
-"""Allow exactly the removals of a withheld plan, or exactly the loss of access that it names, once.
+"""Allow once what the guard withholds: exactly the removals, or the loss of access, of one plan.
 
-The running daemon carries the plan out at once, and records who approved it. If the rows want other removals by now,
-the plan has another id, and nothing is removed. If no daemon runs, the next daemon's first cycle carries the plan out,
-if it is still the same plan.
+The guard withholds a plan that removes so many peers, or so much access, that it may be a mistake. `wgsyncd plan`
+shows it. The running daemon carries the plan out at once, and records who approved it. If the rows want other removals
+by now, the plan has another id, and nothing is removed. If no daemon runs, the next daemon's first cycle carries the
+plan out, if it is still the same plan.
 
 exit status: 0 done, 1 failed (also: nothing is withheld, or the plan is another one), 2 bad configuration or usage
 """
 
 import argparse
+import re
 
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.config import load
@@ -17,7 +19,7 @@ from wgsyncd.daemon.admin_report import ApproveReport
 def register(parser: argparse.ArgumentParser) -> None:
     options.add_config(parser)
     options.add_json(parser)
-    parser.add_argument("plan_id", metavar="ID", help="the plan's id, which `wgsyncd plan` prints")
+    parser.add_argument("plan_id", type=_plan_id, metavar="ID", help="the plan's id, which `wgsyncd plan` prints")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,3 +34,9 @@ def run(args: argparse.Namespace) -> int:
         text = f"plan {args.plan_id} approved and carried out{removed}"
     output.print_report(report, [(text, "")], json=args.json)
     return 0
+
+
+def _plan_id(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{32}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no plan id, which `wgsyncd plan` prints: 32 digits from 0 to f")
+    return text

@@ -44,7 +44,7 @@ MOST = 10  # audit rows
 
 def register(parser: argparse.ArgumentParser) -> None:
     options.add_config(parser)
-    parser.add_argument("device", metavar="DEVICE",
+    parser.add_argument("device", type=options.name, metavar="DEVICE",
                         help="a device id, a device's name, a row's id, a tunnel address or a public key")  # fmt: skip
     parser.add_argument("--to", type=options.host, metavar="ADDRESS",
                         help="say whether the device reaches this IPv4 or IPv6 address, and why")  # fmt: skip
@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _gather(device: str, settings: Settings, to: Network | None) -> ExplainReport:
+    if to is not None and settings.store.policy_settings() is None:
+        raise UserError(f"--to: the control plane {settings.control_plane} has no policies, so nothing is refused")
     agent, reports = wiring.open_agent(settings), wiring.open_reports(settings)
     view = agent.inspector.view()
     row = _find(device, view, agent.store, reports)
@@ -88,11 +90,9 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
 def _policies(
     settings: Settings, agent: Agent, view: Preview, found: Explanation, to: Network | None
 ) -> PolicyReport | None:
-    """What the device may reach. None: the control plane has no policies. UserError if ``to`` then is given."""
+    """What the device may reach. None: the control plane has no policies."""
     policies = settings.store.policy_settings()
     if policies is None:
-        if to is not None:
-            raise UserError(f"--to: the control plane {settings.control_plane} has no policies, so nothing is refused")
         return None
     plan: AccessPlan | None = None
     ruleset: Ruleset | str | None

@@ -8,13 +8,14 @@ import argparse
 from wgsyncd.cli import client, options, output
 from wgsyncd.core.inspect.names import suggestions
 from wgsyncd.daemon.admin_report import SyncReport
+from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.engine.devices_report import DevicesReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:
     options.add_timeout(parser)
     options.add_json(parser)
-    parser.add_argument("device_ids", nargs="*", metavar="DEVICE", help="device ids (default: all)")
+    parser.add_argument("device_ids", type=_device, nargs="*", metavar="DEVICE", help="device ids (default: all)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -27,3 +28,12 @@ def run(args: argparse.Namespace) -> int:
             lines.append((f"no row has the id {text}{alike and '; alike: '}{', '.join(alike)}", "warning"))
     output.print_report(report, lines, json=args.json)
     return 0
+
+
+def _device(text: str) -> str:
+    try:
+        if parse(text.encode()) == {text}:
+            return text
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no device id")

@@ -60,9 +60,8 @@ _GONE = "(gone)"  # stands for the owner of a device without a row
 def register(parser: argparse.ArgumentParser) -> None:
     options.add_config(parser)
     parser.set_defaults(fail=parser.error)
-    parser.add_argument(
-        "name", nargs="?", metavar="DEVICE|OWNER", help="a device id, an owner, or a row's id (default: all)"
-    )
+    parser.add_argument("name", type=options.name, nargs="?", metavar="DEVICE|OWNER",
+                        help="a device id, an owner, or a row's id (default: all)")  # fmt: skip
     parser.add_argument(
         "--by", choices=("hour", "day", "month"), default="day", help="the length of a period (default: %(default)s)"
     )
@@ -85,11 +84,13 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    settings = load.load(args.config)
     if args.top is None and args.by_owner:
         args.fail("--by-owner goes with --top")
     if args.top is not None and (args.name or args.svg):
         args.fail("--top ranks all devices or owners: it takes no name and no --svg")
+    if args.svg:
+        chart.check(args.svg)
+    settings = load.load(args.config)
     try:
         span = make_range(args.by, args.since, args.until, time.time(), settings.node.zone)
     except ValueError as error:

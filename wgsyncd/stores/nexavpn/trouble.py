@@ -84,7 +84,8 @@ def of_login(text: str) -> StoreError:
     state = next((state for words, state in _AT_LOGIN if words in text), "")
     if missing := _MISSING.search(text):
         state = "28000" if missing[1] == "role" else "3D000"
-    return translate(state, text.removeprefix("connection failed: "))
+    told = [line for line in text.splitlines() if not line.startswith("\t")]  # A question of libpq's begins with a tab.
+    return translate(state, "\n".join(told).removeprefix("connection failed: ").removeprefix("connection is bad: "))
 
 
 def _of(some: Mapping[str, _T], state: str) -> _T | None:
