@@ -13,7 +13,7 @@ from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.profiles import Counted, Direction, Profile, ShapingPolicy, Terms, choose
 from wgsyncd.core.shaping.steps import Action, Clsact, Link, Redirect, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import MAJOR, MAX_MINOR, Hook, Port, Root, Tree, device_class, leaf, top_class
-from wgsyncd.core.shaping.wanted import ShapedDevice
+from wgsyncd.core.shaping.wanted import ShapedDevice, apart
 from wgsyncd.stores.mikyun.limits import beyond_limit
 
 DOWN, UP = Direction.DOWN, Direction.UP
@@ -234,10 +234,12 @@ def test_a_dead_link_loses_its_redirects_first_and_comes_back_whole() -> None:
 def test_devices_of_two_interfaces_with_one_address_have_the_class_of_the_first() -> None:
     """Rows may say so, because addresses conflict only within an interface. A tree has one filter for each address."""
     one, other = device(1), device(2, parse_host("10.200.0.2"), owner="0002", down=MBIT, interface="wg1")
-    third = device(3, parse_host("10.200.0.2"), parse_host("fd00::3"), owner="0003", interface="wg1")
-    wanted = wish(one, other, third)
+    third = device(3, parse_host("10.200.0.2"), parse_host("fd00::3"), owner="0003", down=MBIT, interface="wg1")
+    wanted = apart(wish(one, other, third))
     tc = reach(wanted, TcModel())
-    assert {mine.ceil for mine, _, _ in shape_of(tc, DOWN).values()} == {10 * MBIT}
+    rates = {net: mine.ceil for net, (mine, _, _) in shape_of(tc, DOWN).items()}
+    assert rates == {one.addresses[0]: 10 * MBIT, parse_host("fd00::3"): MBIT}
     assert all(port.redirects.keys() == set(Direction) for port in tc.ports.values()), "nobody is unshaped"
     assert preview(wanted, tc.state) == ShapingPreview()
     assert shape_of(reach(wish(other), tc), DOWN)[other.addresses[0]][0].ceil == MBIT
+    assert apart(wish(one, device(2))) == wish(one, device(2))

@@ -24,7 +24,6 @@ class Minors:
     devices: dict[DeviceId, int] = field(default_factory=dict)
     contracts: dict[str, int] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)  # devices without a minor, because none is free
-    seconds: set[DeviceId] = field(default_factory=set)  # devices with the minor of another device of their address
 
 
 @dataclass(slots=True)
@@ -60,33 +59,19 @@ def device_filters(tree: Tree) -> dict[Network, int]:
     return found
 
 
-def first_devices(devices: Iterable[ShapedDevice]) -> Mapping[DeviceId, DeviceId]:
-    """The first device with an address of each device. It is the device itself, unless two have the same address."""
-    found, owners = dict[DeviceId, DeviceId](), dict[Network, DeviceId]()
-    for one in devices:
-        found[one.id] = first = next((owners[net] for net in one.addresses if net in owners), one.id)
-        owners.update((net, owners.get(net, first)) for net in one.addresses)
-    return found
-
-
 def assign_minors(wanted: Wanted, trees: Mapping[Direction, Tree]) -> Minors:
-    """The minors of all devices and contracts. ``trees``: those that wgsyncd may use.
-
-    Devices of two interfaces may have the same address. A link has one filter for it, so they have one class.
-    """
+    """The minors of all devices and contracts. ``trees``: those that wgsyncd may use."""
     found = {direction: _look(tree) for direction, tree in trees.items()}
     minors = Minors()
     taken = {minor for one in found.values() for net, minor in one.by_address.items() if wanted.holds(net)}
-    firsts = first_devices(wanted.devices)
-    devices = [one for one in wanted.devices if firsts[one.id] == one.id]
-    candidates = {device.id: _candidates(device, found.values()) for device in devices}
+    candidates = {device.id: _candidates(device, found.values()) for device in wanted.devices}
     # First what can stay. A device stays only if the class of its contract does.
     sharing: dict[str, list[ShapedDevice]] = {}
-    for device in devices:
+    for device in wanted.devices:
         if device.choice.shared:
             sharing.setdefault(device.owner, []).append(device)
-    for owner, some in sharing.items():
-        mine = (minor for device in some for minor in candidates[device.id])
+    for owner, devices in sharing.items():
+        mine = (minor for device in devices for minor in candidates[device.id])
         parents = (
             one.tree.classes[minor].parent for minor in mine for one in found.values() if minor in one.tree.classes
         )
@@ -96,7 +81,7 @@ def assign_minors(wanted: Wanted, trees: Mapping[Direction, Tree]) -> Minors:
                 taken.add(minor)
                 break
     new = []
-    for device in devices:
+    for device in wanted.devices:
         parent = minors.contracts.get(device.owner) if device.choice.shared else 0
         limited = [one for direction, one in found.items() if device.rate(direction) is not None]
         for minor in candidates[device.id] if parent is not None else ():
@@ -107,8 +92,6 @@ def assign_minors(wanted: Wanted, trees: Mapping[Direction, Tree]) -> Minors:
         else:
             new.append(device)
     _place(new, minors, _free(list(found.values()), taken))
-    minors.seconds = firsts.keys() - {one.id for one in devices}
-    minors.devices |= {one: minors.devices[firsts[one]] for one in minors.seconds if firsts[one] in minors.devices}
     return minors
 
 

@@ -173,19 +173,16 @@ def _goal(wanted: Wanted, minors: Minors, direction: Direction, is_held: bool) -
     sizes = Counter(one.owner for one in shaped if one.choice.shared)
     for device in shaped:
         minor, rate = minors.devices[device.id], device.rate(direction) or 0
-        if device.id in minors.seconds:
-            if minor not in goal.devices:  # The first device of its address has no limit in this direction.
-                continue
-        elif device.choice.shared:
+        if device.choice.shared:
             parent = minors.contracts[device.owner]
             goal.contracts[parent] = top_class(parent, rate)
             goal.devices[minor] = device_class(minor, parent, rate, sizes[device.owner])
         else:
             goal.devices[minor] = top_class(minor, rate)
-        goal.leaves.setdefault(minor, leaf(minor, rate))
+        goal.leaves[minor] = leaf(minor, rate)
         for net in device.addresses:
             goal.filters[DEVICE_PREFS[len(net.packed)], net] = minor
-            goal.ways.add((device.interface, net))
+            goal.ways |= {(name, net) for name in (device.interface, *wanted.more_interfaces.get(net, ()))}
     goal.is_needed = is_held or bool(shaped)
     if goal.is_needed:
         goal.filters |= {(EXEMPT_PREFS[len(net.packed)], net): NOT_SHAPED for net in wanted.exempt}

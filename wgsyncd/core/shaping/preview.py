@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from wgsyncd.core.network import Network
-from wgsyncd.core.shaping.minors import device_filters, first_devices
+from wgsyncd.core.shaping.minors import device_filters
 from wgsyncd.core.shaping.profiles import Choice, Direction, ShapingPolicy
 from wgsyncd.core.shaping.tree import KernelState
 from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted
@@ -37,10 +37,8 @@ class ShapingPreview(NamedTuple):
 def preview(wanted: Wanted, kernel: KernelState) -> ShapingPreview:
     """The changes from the kernel's rates to the wanted ones."""
     now = {direction: _rates(kernel, direction) for direction in Direction}
-    begin, changed, firsts = [], dict[str, RateChange](), first_devices(wanted.devices)
+    begin, changed = [], dict[str, RateChange]()
     for device in wanted.devices:
-        if firsts[device.id] != device.id:
-            continue
         found = [_first(now[direction], device.addresses) for direction in (Direction.DOWN, Direction.UP)]
         before, after = Rates(*found), Rates(device.choice.down, device.choice.up)
         if before == (None, None):

@@ -1,7 +1,7 @@
 """What should be shaped: the devices with their rates, and what has to stay as it is."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wgsyncd.core.model import Change, DeviceId
 from wgsyncd.core.network import Network, Networks
@@ -30,13 +30,15 @@ class ShapedDevice:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The desired state of shaping."""
+    """The desired state of shaping. No two devices have the same address, because a tree has one filter for each."""
 
     devices: tuple[ShapedDevice, ...] = ()  # by id, the lowest first
     exempt: Networks = ()
     held: frozenset[Network] = frozenset()  # addresses that keep the shaping they have
     held_networks: Networks = ()  # of interfaces that could not be read: nobody knows which peers they have
     choices: Mapping[str, Choice] = field(default_factory=dict)  # by contract of a desired peer
+    # Where other devices have an address, too:
+    more_interfaces: Mapping[Network, frozenset[str]] = field(default_factory=dict)
 
     @property
     def unknown(self) -> int:
@@ -77,7 +79,21 @@ def wanted_shaping(
             devices.append(ShapedDevice(want.row.id, want.row.device, owner, name, want.config.allowed_ips, choice))
     unread = tuple(net for name in decision.interface_errors for net in networks.get(name, ()))
     devices.sort(key=lambda one: one.id)
-    return Wanted(tuple(devices), policy.exempt, frozenset(held), unread, choices)
+    return apart(Wanted(tuple(devices), policy.exempt, frozenset(held), unread, choices))
+
+
+def apart(wanted: Wanted) -> Wanted:
+    """The desired state with each address at the first of its devices. Devices of two interfaces may have the same."""
+    owners: dict[Network, ShapedDevice] = {}
+    more: dict[Network, frozenset[str]] = {}
+    devices = []
+    for one in wanted.devices:
+        for net in one.addresses:
+            if owners.setdefault(net, one) is not one:
+                more[net] = more.get(net, frozenset()) | {one.interface}
+        if own := tuple(net for net in one.addresses if owners[net] is one):
+            devices.append(one if len(own) == len(one.addresses) else replace(one, addresses=own))
+    return replace(wanted, devices=tuple(devices), more_interfaces=more) if more else wanted
 
 
 def devices_by_minor(wanted: Wanted, filters: Iterable[tuple[int, Filter]]) -> Mapping[tuple[int, int], str]:
