@@ -217,6 +217,7 @@ INACTIVE = {
 REASONS = {
     "has a new key": ChangeReason(ChangeCause.KEY_REPLACED),
     "row is gone": ChangeReason(ChangeCause.ROW_GONE),
+    "row is gone, contract 0001": ChangeReason(ChangeCause.ROW_GONE, owner="0001"),
     "gone from the kernel": ChangeReason(ChangeCause.GONE_FROM_KERNEL),
     "moved to wg1": ChangeReason(ChangeCause.MOVED_TO, "wg1"),
     **{text: ChangeReason(ChangeCause.INACTIVE, inactive=why) for text, why in INACTIVE.items()},

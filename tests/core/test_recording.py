@@ -131,7 +131,7 @@ STORIES: dict[str, tuple[list[DeviceRow], Kernel, list[PeerRecord], list[tuple[s
     ),
     "row gone": (
         [], actual(dump()), [record(5)],
-        [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone")],
+        [("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone, contract 0001")],
     ),
     "moved": (
         [row(5, interface="wg1")], actual(dump(), dump(peer(5, "10.251.0.5/32"), name="wg1")),
@@ -263,7 +263,7 @@ def test_a_row_id_that_was_used_again_joins_no_two_devices() -> None:
     books = books.after(WriteBatch(records=tuple(before([new], kernel, books))))
     said, books = after([new], actual(dump(peer(6))), books)
     assert said == [
-        ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone"),
+        ("peer_removed", "0001-DEV-005", "Peer removed from wg0 (10.200.0.5/32): row is gone, contract 0001"),
         ("peer_added", "0002-DEV-001", "Peer added on wg0 with 10.200.0.6/32"),
     ]
     assert [(r.row_id, r.device) for r in books.records.each()] == [(5, "0002-DEV-001")]

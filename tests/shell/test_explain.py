@@ -249,6 +249,20 @@ def test_nobody(node: Node, run: Run) -> None:
     assert text(50) not in run(text(50))[1], "who knows whose key that is"
 
 
+def test_a_device_whose_row_is_gone(node: Node, reports: FakeReports, run: Run) -> None:
+    """As after a restore of an older dump: the audit trail knows when, why and whose. Else its bytes are known."""
+    node.delete(5)
+    node.cycle()
+    status, said = run("0001-dev-005")
+    assert status == 1
+    assert said.startswith("wgsyncd: no row is called '0001-dev-005' any more. wgsyncd noted at ")
+    assert ": Peer removed from wg0 (10.200.0.5/32): row is gone, contract 0001. Was that a mistake? Restore" in said
+    node.db.logs.clear()
+    assert "any more, but wgsyncd counted bytes of it: wgsyncd usage 0001-DEV-005. Was that" in run(FIVE)[1]
+    reports.no_audit = True
+    assert "wgsyncd usage 0001-DEV-005" in run(FIVE)[1]
+
+
 def test_a_peer_in_no_row(node: Node, run: Run) -> None:
     node.wg.add_behind("wg1", peer(99, "10.251.0.99"))
     for name in (text(99), "10.251.0.99"):

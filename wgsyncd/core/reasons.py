@@ -51,6 +51,7 @@ class ChangeReason:
     interface: str = ""  # the interface from which or to which the peer moved. Of another node: the store's name
     address_from: tuple[str, ...] = ()  # the devices that had the address until now. "" means a foreign peer
     inactive: InactiveReason | None = None
+    owner: str = ""  # whose row is gone
 
 
 WANTED = ChangeReason(ChangeCause.WANTED)

@@ -142,6 +142,18 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
         if record.device.casefold() == text.casefold() and there is not None and record.public_key in there.peers:
             told = f"no row is called {text!r}. A peer that was made for it is on {there.name}"
             raise UserError(told + _fate(record.public_key, view.decision.plan))
+    kept = find_device(text, reports.names(gone=True))
+    with contextlib.suppress(StoreError):  # without audit rows, similar names may help
+        for one in reports.audit(kept.device if kept is not None else text, 1):
+            raise UserError(
+                f"no row is called {text!r} any more. wgsyncd noted at {one.at}: {one.message}."
+                " Was that a mistake? Restore the row in the application's tables. Then its peer comes back at once"
+            )
+    if kept is not None:
+        raise UserError(
+            f"no row is called {text!r} any more, but wgsyncd counted bytes of it: wgsyncd usage {kept.device}."
+            " Was that a mistake? Restore the row in the application's tables. Then its peer comes back at once"
+        )
     alike = suggestions(text, [name for one in names for name in (one.device, one.label)])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
 

@@ -206,7 +206,11 @@ class _OutcomeBuilder:
         reason = desired.removal_reason(record.public_key, record.row_id, record.device)
         if reason is None:
             gone = desired.key_of(record.row_id, record.device) is None
-            reason = ChangeReason(ChangeCause.ROW_GONE if gone else ChangeCause.GONE_FROM_KERNEL)
+            reason = (
+                ChangeReason(ChangeCause.ROW_GONE, owner=record.owner)
+                if gone
+                else ChangeReason(ChangeCause.GONE_FROM_KERNEL)
+            )
         facts = AuditFacts(interface=record.interface, address=address, reason=reason)
         return AuditEvent(AuditAction.PEER_REMOVED, record.device, facts)
 

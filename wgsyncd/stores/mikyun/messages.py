@@ -155,7 +155,8 @@ ACTIONS = frozenset(MESSAGES)
 
 def _reason(reason: ChangeReason, *, japanese: bool) -> str:
     if reason.inactive is None:
-        return _CAUSES[reason.cause][japanese].format(interface=reason.interface)
+        owner = reason.owner and (f"、契約 {reason.owner}" if japanese else f", contract {reason.owner}")
+        return _CAUSES[reason.cause][japanese].format(interface=reason.interface) + owner
     why = reason.inactive
     if why == DELETED and japanese:
         return "端末が削除されました"

@@ -242,7 +242,8 @@ def _plain(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
 
 def reason_text(reason: ChangeReason) -> str:
     if reason.inactive is None:
-        return _CAUSES[reason.cause].format(interface=reason.interface)
+        owner = reason.owner and f", user {reason.owner}"
+        return _CAUSES[reason.cause].format(interface=reason.interface) + owner
     why = reason.inactive
     return _INACTIVE[why.kind].format(owner=why.owner, state=why.state)
 
