@@ -113,7 +113,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
         "written times", "fault", "h from now", "@@global.time_zone"),
     "a replica": (
-        lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "SET GLOBAL read_only = 0"),
+        lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload"),
     "no interface": (
         lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no process such as wireguard-go provides it",
         "systemctl restart wg-quick@wg0"),
@@ -155,7 +155,7 @@ def shell(good: Bench) -> Callable[[str], str]:
 
 MENDED = ("a secret is readable", "everything is readable", "too much", "too much everywhere", "too little of a column",
           "may not delete", "may nothing with a table", "may not audit", "an older schema", "a table is missing",
-          "a replica", "no address", "down", "a configuration for everybody")  # fmt: skip
+          "no address", "down", "a configuration for everybody")  # fmt: skip
 
 
 @pytest.mark.parametrize("what", BROKEN)

@@ -39,7 +39,6 @@ TROUBLES = {
     "another unit file": ("touch /etc/systemd/system/wgsyncd.service.d/fast.conf", "unit", "systemctl daemon-reload"),
     "no right": ("mariadb -e \"REVOKE DELETE ON mikyun_cloud.wgsyncd_peers FROM 'wgsyncd'@'localhost'\"",
                  "rights", "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants "),
-    "read-only": ("mariadb -e 'SET GLOBAL read_only = 1'", "server", "test -z "),
     "a secret is readable": ("mariadb -e \"GRANT SELECT ON mikyun_cloud.* TO 'wgsyncd'@'localhost'\"",
                              "secrets", "mariadb -e "),
     "another login": ("mariadb -e \"ALTER USER 'wgsyncd'@'localhost' IDENTIFIED BY 'x'; KILL USER 'wgsyncd'@'localhost'\"",

@@ -55,10 +55,13 @@ class Probe:
         """Every finding, the worst first. None if all is well."""
         yield from self.inexact()
         if read_only := self._is_read_only():
-            # On a replica, a write would break the replication. So the command first makes sure that it is none.
-            todo = "test -z \"$(mariadb -e 'SHOW ALL SLAVES STATUS')\" && mariadb -e 'SET GLOBAL read_only = 0'"
-            why = "it is read-only. If it is a replica, name the server that takes writes in mikyun.database"
-            yield fault("server", why, todo)
+            # Two primaries split the data, and after a failover the one of before does not know that it is none now. So
+            # no command makes it writable.
+            why = (
+                "it is read-only, as after a failover: let mikyun.database name the server that takes writes now."
+                " Only if there is no other: mariadb -e 'SET GLOBAL read_only = 0'"
+            )
+            yield fault("server", why, "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload")
         yield from self._columns()
         yield from self._contracts()
         yield from self._views()
