@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests.nexavpn_database import BERLIN, ROLES, TOKYO, NexavpnDatabase
 from tests.pgbouncer import PORT, pooler
 from tests.postgres import PrivatePostgres
+from tests.wait import until
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.stores.nexavpn import login
@@ -169,6 +171,74 @@ def test_an_inactive_gateway_is_told(nexa: NexavpnDatabase, admin: psycopg.Conne
     admin.execute("UPDATE gateways SET is_active = false")
     found = one(nexa.settings())
     assert (found.check, found.severity) == ("gateway", Severity.WARNING)
+
+
+def test_row_security_that_is_off_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute("ALTER TABLE wgsyncd.peers DISABLE ROW LEVEL SECURITY")
+    found = one(nexa.settings())
+    assert (found.check, "wgsyncd.peers" in found.message, found.fix) == ("row security", True, "wgsyncd init-db")
+    nexa.init()
+    assert bad(nexa.settings()) == []
+
+
+def test_row_security_that_hides_rows_of_the_application_is_told(
+    nexa: NexavpnDatabase, admin: psycopg.Connection
+) -> None:
+    """A gateway that cannot be seen looks like one that is not entered. The statement of the cure shows the rows."""
+    admin.execute("ALTER TABLE gateways ENABLE ROW LEVEL SECURITY")
+    found = one(nexa.settings())
+    assert (found.check, "it is on for public.gateways" in found.message) == ("row security", True)
+    admin.execute(shlex.split(found.fix)[-1].encode())
+    assert bad(nexa.settings()) == []
+
+
+def test_rights_that_are_all_gone_are_one_short_line(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    admin.execute("REVOKE ALL ON ALL TABLES IN SCHEMA wgsyncd FROM wgsyncd_node")
+    found = one(nexa.settings())
+    assert (found.check, len(found.message) < 300, "more rights" in found.message) == ("rights", True, True)
+    nexa.init()
+    assert bad(nexa.settings()) == []
+
+
+# By the words of the message: how it is made, how it is taken back, and the statement that the cure has.
+REFUSED = {
+    "is not permitted to log in": (f"ALTER ROLE {ROLE} NOLOGIN", f"ALTER ROLE {ROLE} LOGIN", f"ALTER ROLE {ROLE} LOGIN"),
+    "session is read-only": (
+        f"ALTER ROLE {ROLE} SET default_transaction_read_only = on", f"ALTER ROLE {ROLE} RESET ALL", "pg_is_in_recovery()",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_server_that_lets_nobody_in_is_asked_why(
+    nexa: NexavpnDatabase, admin: psycopg.Connection, words: str
+) -> None:
+    """A start of the server would help nobody: it runs."""
+    how, back, cure = REFUSED[words]
+    admin.execute(how.encode())
+    try:
+        found = one(nexa.settings())
+        assert (found.check, words in found.message, cure in found.fix) == ("database", True, True), found
+        admin.execute(shlex.split(found.fix)[-1].encode())
+    finally:
+        admin.execute(back.encode())
+    assert bad(nexa.settings()) == []
+
+
+def test_a_login_that_pg_hba_refuses_shows_its_lines(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    file = nexa.server.directory / "data" / "pg_hba.conf"
+    before = file.read_text(encoding="utf-8")
+    file.write_text(f"local all {ROLE} reject\n{before}", encoding="utf-8")
+    admin.execute("SELECT pg_reload_conf()")
+    try:
+        until(lambda: bad(nexa.settings()), 10, "the server has read the file")
+        found = one(nexa.settings())
+        rows = admin.execute(shlex.split(found.fix)[-1].encode()).fetchall()
+    finally:
+        file.write_text(before, encoding="utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+    assert "reject" in rows[0]
+    until(lambda: not bad(nexa.settings()), 10, "the server has read the file")
 
 
 def test_a_database_that_cannot_be_entered_is_told(nexa: NexavpnDatabase) -> None:

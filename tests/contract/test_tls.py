@@ -14,9 +14,11 @@ from tests.lying_mariadb import LyingServer, Talk
 from tests.node import CONFIG
 from tests.samples import TOKYO
 from wgsyncd.config.load import parse
+from wgsyncd.config.schema import Settings
 from wgsyncd.demo.mariadb import PrivateServer
 from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.doctor import Database, check
 from wgsyncd.stores.mikyun.settings import mikyun
 
 PASSWORD = "only-over-tls"
@@ -37,13 +39,27 @@ class Site:
     def __init__(self, directory: Path, port: int, own: Path, stranger: Path) -> None:
         self.directory, self.port, self.own, self.stranger = directory, port, own, stranger
 
-    def connection(self, authority: Path | None, host: str = "127.0.0.1", port: int | None = None) -> Connection:
+    def settings(self, authority: Path | None, host: str = "127.0.0.1", port: int | None = None) -> Settings:
         password = self.directory / "password"
         password.write_text(PASSWORD)
         tls = f'tls_ca = "{authority}"\n' if authority else ""
         where = f'host = "{host}"\nport = {port or self.port}\nuser = "far"\nname = "information_schema"\n{tls}'
-        settings = parse(f'{CONFIG}[mikyun.database]\npassword_file = "{password}"\n{where}')
-        return Connection(mikyun(settings).database, TOKYO, on_connect=lambda _: None)
+        return parse(f'{CONFIG}[mikyun.database]\npassword_file = "{password}"\n{where}')
+
+    def connection(self, authority: Path | None, host: str = "127.0.0.1", port: int | None = None) -> Connection:
+        database = mikyun(self.settings(authority, host, port)).database
+        return Connection(database, TOKYO, on_connect=lambda _: None)
+
+    def cure(self, authority: Path | None, host: str = "127.0.0.1", port: int | None = None) -> str:
+        """What the command of `wgsyncd doctor` prints."""
+
+        def examine(_: Settings) -> Database:
+            self.connection(authority, host, port).query("SELECT 1")
+            raise AssertionError("the server is entered")
+
+        (found,) = check(self.settings(authority, host, port), examine)
+        done = subprocess.run(["sh", "-c", found.fix], check=False, capture_output=True, text=True)
+        return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +93,24 @@ def test_the_right_certificate_is_taken(site: Site) -> None:
 def test_another_certificate_is_refused(site: Site, ca: str, host: str) -> None:
     with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED|certificate verify failed"):
         site.connection(getattr(site, ca), host).query("SELECT 1")
+    shown = site.cure(getattr(site, ca), host)
+    assert "CN = own" in shown and "IP Address:127.0.0.1" in shown and "notAfter=" in shown
+    assert ("verify error:num=62:hostname mismatch" if ca == "own" else "verify error:num=18:self-signed") in shown
+
+
+def test_doctor_asks_the_server_that_is_named(site: Site) -> None:
+    """`systemctl start mariadb` would start another server than the one that does not answer."""
+    assert "name.invalid" not in site.cure(site.own, "name.invalid"), (
+        "the names of name servers are printed, no address"
+    )
+    assert "onnect" in site.cure(site.own, "192.0.2.1")
+
+
+def test_an_authority_that_is_none_is_named(site: Site) -> None:
+    (broken := site.directory / "broken.pem").write_text("-----BEGIN CERT")
+    with pytest.raises(StoreError, match=f"database.tls_ca = {broken} has no certificate"):
+        site.connection(broken).query("SELECT 1")
+    assert str(broken) in site.cure(broken)
 
 
 def test_an_account_that_needs_tls_is_told_so(site: Site) -> None:

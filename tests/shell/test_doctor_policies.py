@@ -56,8 +56,10 @@ def test_a_flowtable_on_a_tunnel_would_lead_flows_past_the_policies(tmp_path: Pa
     assert (seen.severity, seen.fix) == wanted
 
 
-def test_a_table_of_connections_that_is_nearly_full(tmp_path: Path) -> None:
-    seen = found(tmp_path, Nft(), flows=(95, 100))["connections"]
+@pytest.mark.parametrize("written", [NEXAVPN, LEAST])
+def test_a_table_of_connections_that_is_nearly_full(tmp_path: Path, written: str) -> None:
+    """A firewall of the host tracks connections, too."""
+    seen = found(tmp_path, Nft(), written=written, flows=(95, 100))["connections"]
     assert (seen.severity, seen.fix) == ("warning", "sysctl -w net.netfilter.nf_conntrack_max=200")
 
 
@@ -90,4 +92,4 @@ def test_a_node_without_a_pair_is_not_told() -> None:
 
 @pytest.mark.parametrize("written", [LEAST, NEXAVPN + "[nexavpn.policies]\nenforce = false\n"])
 def test_nothing_is_checked_where_policies_are_not_enforced(tmp_path: Path, written: str) -> None:
-    assert not found(tmp_path, Nft("no-such-nft"), written=written)
+    assert not found(tmp_path, Nft("no-such-nft"), written=written, flows=(10, 100))

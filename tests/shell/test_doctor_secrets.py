@@ -81,6 +81,20 @@ def test_files_of_another_owner_in_the_state_directory(tmp_path: Path) -> None:
     assert files._state(tmp_path, OTHER).severity is Severity.OK
 
 
+def test_a_state_directory_on_a_file_system_that_became_read_only(tmp_path: Path) -> None:
+    """The modes still look right: a kernel makes a file system read-only after an error of the disk."""
+    os.chown(tmp_path, OTHER.uid, min(OTHER.gids))
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"ro,mode=700,uid={OTHER.uid}", "state", str(tmp_path)], check=True)
+    try:
+        found = files._state(tmp_path, OTHER)
+        shown = subprocess.run(["sh", "-c", found.fix], check=False, capture_output=True, text=True)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    assert (found.severity, "is read-only" in found.message) == (Severity.FAULT, True)
+    assert "tmpfs" in shown.stdout
+    assert files._state(tmp_path, OTHER).severity is Severity.OK
+
+
 @pytest.mark.parametrize(
     ("mode", "copied", "level", "why"),
     [(0o600, "password:{}", "ok", "systemd gives the service a copy"),

@@ -13,7 +13,7 @@ from wgsyncd.core.inspect.explain import ActualPeer, Explanation
 from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.inspect.periods import Perspective
 from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_key, fingerprint, plain_id
-from wgsyncd.core.reasons import Inactive
+from wgsyncd.core.reasons import Inactive, Reason
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
 from wgsyncd.engine.bandwidth_report import BandwidthReport
@@ -251,7 +251,7 @@ def _advice(found: Explanation, now: float) -> str:
     if found.is_ignored:
         return "Ask the server that serves this interface: run `wgsyncd explain` there"
     if found.rejection is not None:
-        return "Mend the row. wgsyncd sees that at once"
+        return _ROWS.get(found.rejection.reason, "Mend the row. wgsyncd sees that at once")
     if found.inactive is not None and not found.interface_error:
         return _CURES[found.inactive.kind].format(owner=found.inactive.owner_kind or "owner")
     if not _is_served(found) or found.connection is None:
@@ -268,12 +268,12 @@ def _advice(found: Explanation, now: float) -> str:
 _CURES = {
     Inactive.OWNER_MISSING: "Correct the {owner} in the row, or create that {owner} in the application",
     Inactive.OWNER_INACTIVE: "Nothing is broken: the device connects again when its {owner} is active",
-    Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application. If it expired, issue a new"
-    " QR code there",
+    Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application, or issue a new QR code",
     Inactive.DEADLINE_PASSED: "Its QR code ended before it was scanned: issue a new one in the application",
     Inactive.SUPERSEDED: "Issue the device's configuration again in the application",
     Inactive.GATEWAY_INACTIVE: "Nothing is broken: the device connects again when its gateway is active",
 }
+_ROWS = {Reason.PSK_SEALED: "Restore its key (nexavpn.preshared_keys) and restart wgsyncd, or seal it with this key"}
 _KNOCKS = (
     "It knocks from {endpoint} and the server answers, but the device does not accept the answer. The preshared key in"
     " the device differs from the row's, or answers do not get back. Issue its QR code again"
@@ -294,6 +294,6 @@ _CONNECTIONS = {
     " cannot be told: keepalives alone would count as much. Let the customer send for a minute, and run this again."
     " If then `ip -s -s link show {interface}` counts more RX errors (frame), as only the kernel's WireGuard does, the"
     " device sends from another address than {addresses}",
-    Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If the customer still reaches nothing, see"
-    " what comes: tcpdump -ni {interface} host {address}",
+    Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If only pings pass, set MTU = 1280"
+    " in the device, and if nothing does, see what comes: tcpdump -ni {interface} host {address}",
 }

@@ -124,6 +124,9 @@ def _state(state: Path, who: Who | None) -> Finding:
     try:
         if not state.is_dir():
             return warning("state", f"{state} does not exist. systemd makes it when the unit starts", mend)
+        if os.statvfs(state).f_flag & os.ST_RDONLY:
+            told = f"{state} is on a file system that is read-only: nothing can be spooled"
+            return fault("state", told, f"findmnt --target {state} && dmesg --level=err,warn | tail -n 20")
         if not who.may(state, 3):
             return fault("state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", mend)
         bad = sorted(one.name for one in state.glob("*.bad*"))
@@ -131,7 +134,8 @@ def _state(state: Path, who: Who | None) -> Finding:
     except OSError as error:
         return warning("state", f"{state} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
     if strange:
-        text = f"{state}: the user {who.name} cannot write {', '.join(strange)}"
+        more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
+        text = f"{state}: the user {who.name} cannot write {', '.join(strange[:3])}{more}"
         return fault("state", text, f"chown -R {who.name}:{who.group} {state}")
     if bad:
         return warning("state", f"{state} holds samples that could not be read: {', '.join(bad)}", f"ls -l {state}")

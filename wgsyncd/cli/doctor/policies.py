@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.inspect.finding import Finding, Severity, fault, ok, warning
 from wgsyncd.errors import FilterError
 
 MANY = 1000  # profiles. nft then takes seconds for each change
@@ -15,9 +15,13 @@ def check(
     settings: Settings, version: Callable[[], str], flowtables: Callable[[], Mapping[str, Sequence[str]]],
     tracking: Path = Path("/proc/sys/net/netfilter"),
 ) -> Iterator[Finding]:  # fmt: skip
-    """Every check, if policies are enforced. ``version`` and ``flowtables`` ask nft, and raise FilterError."""
+    """Every check, if policies are enforced. ``version`` and ``flowtables`` ask nft, and raise FilterError.
+
+    A firewall of the host may track connections, too. So without policies, a full table is told.
+    """
     policies = settings.store.policy_settings()
     if policies is None or not policies.enforce:
+        yield from (one for one in _tracking(tracking) if one.severity is not Severity.OK)
         return
     try:
         yield ok("packet filter", version())
@@ -51,14 +55,14 @@ def _flowtables(tunnels: frozenset[str], flowtables: Callable[[], Mapping[str, S
 
 
 def _tracking(folder: Path) -> Iterator[Finding]:
-    """Whether there is room for more connections. A packet without a connection is refused."""
+    """Whether there is room for more connections."""
     try:
         count, most = (int((folder / f"nf_conntrack_{name}").read_text(encoding="ascii")) for name in ("count", "max"))
     except (OSError, ValueError):
         yield ok("connections", "are not tracked yet: the daemon's packet filter begins that")
         return
     if count > _TRACKED * most:
-        told = f"{count} of {most} are tracked: new ones are refused when the table is full"
+        told = f"{count} of {most} are tracked: packets of new ones are dropped when the table is full"
         yield warning("connections", told, f"sysctl -w net.netfilter.nf_conntrack_max={2 * most}")
     else:
         yield ok("connections", f"{count} of {most} are tracked")

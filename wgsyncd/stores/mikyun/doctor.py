@@ -15,6 +15,7 @@ from wgsyncd.errors import StoreError
 from wgsyncd.stores.account import is_known
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import MariaDBError
+from wgsyncd.stores.reaching import show_way
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _FUTURE = 120.0  # seconds by which a time that the application wrote may lie in the future
@@ -85,9 +86,11 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if error.todo:
         return error.todo
     number = _number(error)
+    database = mikyun(settings).database
+    if number in (2003, 2026) and (not database.is_local or "ssl" in str(error).lower()):
+        return show_way(error, database.host, database.port, "mysql", database.tls_ca)
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
-    database = mikyun(settings).database
     user, file = database.user, database.password_file
     if number == 1045 and file is not None:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
@@ -102,6 +105,9 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return f"id {shlex.quote(user)}"
     if number == 1049:
         return "man wgsyncd-install  # the application makes its database and its tables"
+    if database.tls_ca is not None and "tls_ca" in str(error):
+        authority = shlex.quote(str(database.tls_ca))
+        return f"ls -l {authority} && openssl x509 -in {authority} -noout -subject -dates"
     return "wgsyncd check-config && mariadb-admin ping"
 
 

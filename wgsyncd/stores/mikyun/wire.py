@@ -102,7 +102,12 @@ class Wire:
     def context(self, authority: Path | None) -> ssl.SSLContext:
         """The TLS context. The server has to prove its name by this authority, None: by the system's."""
         require_plain("tls_ca", authority)
-        context = ssl.create_default_context(cafile=str(authority) if authority else None)
+        try:
+            context = ssl.create_default_context(cafile=str(authority) if authority else None)
+        except ssl.SSLError as error:
+            raise OSError(
+                f"database.tls_ca = {authority} has no certificate that can be read: {error.reason}"
+            ) from None
         context.sslsocket_class = self._tls
         return context
 

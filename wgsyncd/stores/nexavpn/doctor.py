@@ -13,10 +13,12 @@ from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.psk import read_keys
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
-from wgsyncd.stores.nexavpn.settings import is_socket, nexavpn
-from wgsyncd.stores.nexavpn.trouble import PostgresError
+from wgsyncd.stores.nexavpn.settings import Database, is_socket, nexavpn
+from wgsyncd.stores.nexavpn.trouble import LOCK_TIMEOUT, READ_ONLY, PostgresError
+from wgsyncd.stores.reaching import show_way
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
+_SHOWN = 5  # rights in one line
 _INIT = "wgsyncd init-db"
 _OWN = ("node_states", "boots", "interfaces", "peers", "conditions", "buckets", "days", "totals", "quarantine",
         "removals", "unwritten")  # fmt: skip
@@ -35,6 +37,23 @@ _TOO_MANY = """SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n 
             AND has_any_column_privilege(c.oid, 'INSERT, UPDATE')
         OR n.nspname = 'wgsyncd' AND c.relname = 'usage' AND has_any_column_privilege(c.oid, 'SELECT'))
     ORDER BY 1"""
+_WITHOUT_SECURITY = """SELECT c.oid::regclass::text FROM pg_class c JOIN pg_policy p ON p.polrelid = c.oid
+    WHERE c.relnamespace = 'wgsyncd'::regnamespace AND NOT c.relrowsecurity GROUP BY 1 ORDER BY 1"""
+# Tables of the application whose row security binds the owner of the views.
+_SECURED = """SELECT c.oid::regclass::text
+    FROM pg_class c JOIN pg_roles o ON o.rolname = 'wgsyncd_owner' AND NOT o.rolbypassrls AND NOT o.rolsuper
+    WHERE c.relnamespace = 'public'::regnamespace AND c.relrowsecurity AND c.relname = ANY(SELECT relname FROM pg_class
+        WHERE relnamespace = 'wgsyncd'::regnamespace AND relkind = 'v' UNION SELECT 'audit_logs')
+    AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polroles && ARRAY[0, o.oid])
+    ORDER BY 1"""
+# By the beginning of an SQLSTATE: what shows the cause to an admin.
+_ASK = {
+    "28": "SELECT line_number, type, database, user_name, address, auth_method, error FROM pg_hba_file_rules",
+    READ_ONLY: "SELECT pg_is_in_recovery(), current_setting('default_transaction_read_only') AS default_read_only",
+    "53": "SELECT usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2 ORDER BY 3 DESC",
+    LOCK_TIMEOUT: "SELECT pid, usename, state, xact_start, query FROM pg_stat_activity WHERE xact_start IS NOT NULL",
+}
+_MAY_LOG_IN = "ALTER ROLE {role} LOGIN"
 _ROLES = """SELECT rolname FROM pg_roles
     WHERE rolname NOT IN (session_user, 'wgsyncd_node') AND pg_has_role(session_user, oid, 'MEMBER') ORDER BY 1"""
 
@@ -69,11 +88,24 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if error.todo:
         return error.todo
     own = nexavpn(settings).database
+    state = error.sqlstate if isinstance(error, PostgresError) else ""
+    if state == "28P01" and own.password_file is not None:
+        return f"editor {shlex.quote(str(own.password_file))} && systemctl restart wgsyncd"
+    asked = next((sql for prefix, sql in _ASK.items() if state.startswith(prefix)), "")
+    if asked and "does not exist" not in str(error):  # `wgsyncd init-db` makes the role
+        return _psql(own, _MAY_LOG_IN if "not permitted to log in" in str(error) else asked, quoted(own.user))
     if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
         return "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
-    if isinstance(error, PostgresError) and error.sqlstate == "28P01" and own.password_file is not None:
-        return f"editor {shlex.quote(str(own.password_file))} && systemctl restart wgsyncd"
+    if error.code is StoreErrorCode.UNREACHABLE:
+        return show_way(error, own.hosts[0], own.port, "postgres", own.tls_ca)
     return _INIT if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
+
+
+def _psql(own: Database, sql: str, role: str = "") -> str:
+    """A command by which an admin runs a statement at the first server. ``role``: what stands for {role} in it."""
+    host = shlex.quote(own.hosts[0])
+    admin = "runuser -u postgres -- psql" if is_socket(own.hosts[0]) else "psql -U postgres"
+    return f"{admin} -h {host} -p {own.port} {shlex.quote(own.name)} -c {shlex.quote(sql.replace('{role}', role))}"
 
 
 def _pooler(connection: Connection) -> Iterator[Finding]:
@@ -118,7 +150,8 @@ def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
         return
     lacking = [*_lacking(connection)]
     if lacking:
-        yield fault("rights", f"the role lacks {'; '.join(lacking)}", _INIT)
+        more = f" and {len(lacking) - _SHOWN} more rights" if len(lacking) > _SHOWN else ""
+        yield fault("rights", f"the role lacks {'; '.join(lacking[:_SHOWN])}{more}", _INIT)
         return
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
@@ -133,11 +166,28 @@ def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
         yield fault("rights", told, f"psql -c {shlex.quote(fix)}")
     else:
         yield ok("rights", "the role has what it needs, and none on the application's tables")
+    hidden = [*_row_security(connection, nexavpn(settings).database)]
+    yield from hidden
+    if hidden:  # what is not to be seen may be there
+        return
     yield from _groups(connection, settings)
     if connection.query("SELECT has_schema_privilege('public', 'CREATE')")[0][0]:  # PUBLIC has it until version 14
         told = "the role can make objects in the schema public, which other roles may then use by mistake"
         yield warning("rights", told, 'psql -c "REVOKE CREATE ON SCHEMA public FROM PUBLIC"')
     yield from _entry(connection, settings)
+
+
+def _row_security(connection: Connection, own: Database) -> Iterator[Finding]:
+    """Without it a node sees what is another node's. On the application's tables it hides rows from the views."""
+    off = [str(row[0]) for row in connection.query(_WITHOUT_SECURITY)]
+    if off:
+        yield fault("row security", f"it is off for {', '.join(off)}: each node can change what is another's", _INIT)
+    for (table,) in connection.query(_SECURED):
+        told = (
+            f"it is on for {table}, so the views may hide rows of it, and peers go. The guard withholds many removals"
+        )
+        allowed = f"CREATE POLICY wgsyncd ON {table} FOR ALL TO wgsyncd_owner USING (true) WITH CHECK (true)"
+        yield fault("row security", told, _psql(own, allowed))
 
 
 def _groups(connection: Connection, settings: Settings) -> Iterator[Finding]:
@@ -177,7 +227,8 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
         found = [active for row_id, name, active in seen if one.store_name in (row_id, name)]
         if not found:
             fix = f"{_INIT} --gateway {shlex.quote(one.store_name)}"
-            yield fault("gateway", f"{interface}: no gateway {one.store_name} is entered for {node}", fix)
+            told = f"{interface}: no gateway {one.store_name} is there, or it is not entered for {node}"
+            yield fault("gateway", told, fix)
         elif not found[0]:
             told = f"{interface}: the gateway {one.store_name} is inactive or deleted, so no device wants a peer"
             yield warning("gateway", told, f"wgsyncd explain {interface}")

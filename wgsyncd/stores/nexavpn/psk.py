@@ -58,7 +58,7 @@ def open_envelope(envelope: str, row: UUID, keys: Mapping[str, bytes]) -> bytes:
     """The preshared key in an envelope of the row ``row``. ``keys``: 32 bytes by key id. PskSealed if that fails."""
     key_id = key_id_of(envelope)
     if (key := keys.get(key_id)) is None:
-        raise PskSealed(f"this node has no key {key_id}")
+        raise PskSealed(f"this node has no key {key_id}: see nexavpn.preshared_keys")
     try:
         raw = binascii.a2b_base64(envelope.rpartition(":")[2], strict_mode=True)
     except ValueError:

@@ -82,7 +82,8 @@ def _enter(connection: Connection, entry: NodeEntry) -> Iterator[str]:
     if unknown or not entry.gateways:
         raise UserError(
             f"no gateway has the name or id {', '.join(unknown) or '(none was named)'}: the table gateways has"
-            f" {', '.join(sorted(found)) or 'no row. NexaVPN makes it'}. Name one with --gateway"
+            f" {', '.join(sorted(found)) or 'no row. NexaVPN makes it'}"
+            f"{'. Name one with --gateway' if found else ''}"
         )
     gateways = sorted({found.get(one) or by_id[one.lower()] for one in entry.gateways})
     role = connection.query("SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = %s", (entry.role,))

@@ -33,18 +33,21 @@ _ADVICE = {
     DENIED: f". Grant it: {_INIT}",
     "28": f". The role must exist and may have to be entered: {_INIT}, see pg_hba.conf for how it logs in",
     "3D": ". The application makes its database and its tables",
-    LOCK_TIMEOUT: ". Another session holds a lock: it is tried again",
+    LOCK_TIMEOUT: ". Another session holds a lock: it is tried again. pg_stat_activity shows sessions that are 'idle in"
+    " transaction'",
     CANCELED: ". The server is slow, or another session holds a lock: it is tried again",
     "40": ". It is tried again",
-    "53": ". The server has no room left for it: see its disk, its memory and max_connections",
+    "53": ". The server has no room left for it: see its disk and its memory",
+    "53300": ". Programs keep connections open: pg_stat_activity names them",
     "42": ". The server's tables are strange, or it is a bug of wgsyncd",
 }
 # libpq gives no SQLSTATE for an error at the login, so its words tell which it is. A server may speak another language.
 _AT_LOGIN = (
     ("read-only", READ_ONLY),
     ("authentication failed", "28P01"),
-    ("no pg_hba.conf entry", "28000"),
+    ("pg_hba.conf", "28000"),  # it has no entry, or one that rejects
     ("no password supplied", "28P01"),
+    ("is not permitted to log in", "28000"),
     ("permission denied for database", DENIED),
     ("too many", "53300"),
     ("connection slots", "53300"),
@@ -71,6 +74,7 @@ def translate(sqlstate: str | None, text: str) -> StoreError:
     """A StoreError for an error of the server. ``text``: its primary message, or what the driver says without one."""
     state = sqlstate or ""
     first = " ".join(text.split())[:300] or "the connection was lost"
+    first = first.rstrip(".")
     if state in _SCHEMA:
         error = SchemaError(f"{state}: {first}. Then the application's tables were changed, or: {_INIT}")
         return error if "wgsyncd." not in first else SchemaError(f"wgsyncd's own tables or views are missing: {_INIT}")
