@@ -101,7 +101,6 @@ FOUND: dict[str, tuple[Sequence[str], str, Severity, str, bool]] = {
         "wgsyncd_audit", WARNING, "is gone", True),
     "a view of what is gone": (("CREATE OR REPLACE VIEW v_parent_conflicts AS SELECT contract_id, max_files AS parent_count FROM contracts",
                                 C + "DROP max_files"), "v_parent_conflicts", WARNING, "1356", True),
-    "a replica": (("SET GLOBAL read_only = 1",), "server", FAULT, "read-only", True),
 }  # fmt: skip
 
 
@@ -147,16 +146,24 @@ def test_what_is_odd_is_found_and_its_command_mends_it(
     mends: bool,
 ) -> None:
     odd_tables.insert(5, public_key=text(5))
+    for one in alter:
+        odd_tables.sql(one)
+    found = [one for one in probe(odd_tables) if one.check == where and why in one.message]
+    assert {one.severity for one in found} == {severity}, probe(odd_tables)
+    run(odd_tables, found[0].fix, tmp_path)
+    if mends:
+        assert [one for one in probe(odd_tables) if one.check == where] == []
+
+
+def test_no_command_makes_a_read_only_server_writable(odd_tables: RealMikyunTables) -> None:
+    """After a failover, a primary of before is no replica of any server yet, and two primaries split the data."""
+    odd_tables.sql("SET GLOBAL read_only = 1")
     try:
-        for one in alter:
-            odd_tables.sql(one)
-        found = [one for one in probe(odd_tables) if one.check == where and why in one.message]
-        assert {one.severity for one in found} == {severity}, probe(odd_tables)
-        run(odd_tables, found[0].fix, tmp_path)
-        if mends:
-            assert [one for one in probe(odd_tables) if one.check == where] == []
+        (found,) = [one for one in probe(odd_tables) if one.check == "server"]
     finally:
         odd_tables.sql("SET GLOBAL read_only = 0")
+    assert found.severity is FAULT and "Only if there is no other" in found.message
+    assert found.fix == "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload"
 
 
 @pytest.mark.parametrize(
