@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,6 +224,18 @@ def test_a_server_that_lets_nobody_in_is_asked_why(
     finally:
         admin.execute(back.encode())
     assert bad(nexa.settings()) == []
+
+
+def test_the_command_against_too_many_clients_needs_no_connection(
+    nexa: NexavpnDatabase, admin: psycopg.Connection
+) -> None:
+    admin.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT 0".encode())
+    try:
+        found = one(nexa.settings())
+    finally:
+        admin.execute(f"ALTER ROLE {ROLE} CONNECTION LIMIT -1".encode())
+    shown = subprocess.run(["sh", "-c", found.fix], check=True, capture_output=True, text=True).stdout
+    assert "postgres doctor" in shown, "the connection of this test is listed by role and database"
 
 
 def test_a_login_that_pg_hba_refuses_shows_its_lines(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:

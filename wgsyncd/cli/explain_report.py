@@ -273,7 +273,7 @@ _CURES = {
     Inactive.SUPERSEDED: "Issue the device's configuration again in the application",
     Inactive.GATEWAY_INACTIVE: "Nothing is broken: the device connects again when its gateway is active",
 }
-_ROWS = {Reason.PSK_SEALED: "Restore its key (nexavpn.preshared_keys) and restart wgsyncd, or seal it with this key"}
+_ROWS = {Reason.PSK_SEALED: "Restore its key (nexavpn.preshared_keys) and restart wgsyncd, or issue the device again"}
 _KNOCKS = (
     "It knocks from {endpoint} and the server answers, but the device does not accept the answer. The preshared key in"
     " the device differs from the row's, or answers do not get back. Issue its QR code again"

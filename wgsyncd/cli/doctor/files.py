@@ -95,7 +95,8 @@ def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | No
         found = file.stat()
         closed = next((one for one in reversed(file.parents) if who is not None and not who.may(one, 1)), None)
     except FileNotFoundError:
-        return fault(check, f"{file} does not exist", f"install -m {mode} -g {group} /dev/null {file} && editor {file}")
+        why = f"{file} does not exist. Restore what was in it: a new secret would open nothing"
+        return fault(check, why, f"install -m {mode} -g {group} /dev/null {file} && editor {file}")
     except OSError as error:
         return warning(check, f"{file} cannot be seen: {error.strerror}", "sudo wgsyncd doctor")
     if found.st_mode & 0o007:

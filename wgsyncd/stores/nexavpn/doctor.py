@@ -53,6 +53,7 @@ _ASK = {
     "53": "SELECT usename, state, count(*) FROM pg_stat_activity GROUP BY 1, 2 ORDER BY 3 DESC",
     LOCK_TIMEOUT: "SELECT pid, usename, state, xact_start, query FROM pg_stat_activity WHERE xact_start IS NOT NULL",
 }
+_TOO_MANY_CLIENTS = "53300"
 _MAY_LOG_IN = "ALTER ROLE {role} LOGIN"
 _ROLES = """SELECT rolname FROM pg_roles
     WHERE rolname NOT IN (session_user, 'wgsyncd_node') AND pg_has_role(session_user, oid, 'MEMBER') ORDER BY 1"""
@@ -92,6 +93,8 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if state == "28P01" and own.password_file is not None:
         return f"editor {shlex.quote(str(own.password_file))} && systemctl restart wgsyncd"
     asked = next((sql for prefix, sql in _ASK.items() if state.startswith(prefix)), "")
+    if state == _TOO_MANY_CLIENTS and is_socket(own.hosts[0]):  # a command must not need a connection, too
+        return "ps -C postgres -o pid,etime,args"
     if asked and "does not exist" not in str(error):  # `wgsyncd init-db` makes the role
         return _psql(own, _MAY_LOG_IN if "not permitted to log in" in str(error) else asked, quoted(own.user))
     if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
@@ -104,8 +107,10 @@ def _entering(settings: Settings, error: StoreError) -> str:
 def _psql(own: Database, sql: str, role: str = "") -> str:
     """A command by which an admin runs a statement at the first server. ``role``: what stands for {role} in it."""
     host = shlex.quote(own.hosts[0])
-    admin = "runuser -u postgres -- psql" if is_socket(own.hosts[0]) else "psql -U postgres"
-    return f"{admin} -h {host} -p {own.port} {shlex.quote(own.name)} -c {shlex.quote(sql.replace('{role}', role))}"
+    admin = "cd / && runuser -u postgres -- psql" if is_socket(own.hosts[0]) else "psql -U postgres"
+    asked = sql.replace("{role}", role)
+    word = shlex.quote(asked) if set(asked) & set('"$') else f'"{asked}"'
+    return f"{admin} -h {host} -p {own.port} {shlex.quote(own.name)} -c {word}"
 
 
 def _pooler(connection: Connection) -> Iterator[Finding]:
