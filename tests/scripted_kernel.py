@@ -52,9 +52,6 @@ class ScriptedSocket:
         self.kernel = kernel_
         self.queue: list[Datagram] = []
 
-    def settimeout(self, seconds: float) -> None:
-        assert seconds > 0
-
     def send(self, data: bytes) -> int:
         length, kind, flags, seq, _ = struct.unpack_from("=IHHII", data)
         assert length == len(data)

@@ -13,7 +13,7 @@ from wgsyncd.core.model import Change, ChangeKind, PeerConfig, PublicKey, decode
 from wgsyncd.core.network import parse_host
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard import codec
-from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard, _open
+from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.stores.mikyun.connection import MOST_JOINED
 
@@ -30,7 +30,7 @@ def _insert(into: str, rows: list[str]) -> str:
 
 def _family() -> int:
     """Returns the number of WireGuard's netlink family."""
-    with _open() as opened:
+    with netlink.open_socket(16, 4 << 20, 5) as opened:  # NETLINK_GENERIC
         opened.send(netlink.message(netlink.GENL_ID_CTRL, netlink.NLM_F_REQUEST, 1, netlink.get_family("wireguard")))
         (answer, *_) = netlink.messages(opened.recv(65536))
         return netlink.decode_family(answer.payload)
@@ -80,7 +80,7 @@ class Floors:
 
     def dump(self) -> None:
         """Sends the request for a dump, and receives until its end."""
-        with _open() as opened:
+        with netlink.open_socket(16, 4 << 20, 5) as opened:  # NETLINK_GENERIC
             request = netlink.message(
                 self._family, netlink.NLM_F_REQUEST | netlink.NLM_F_DUMP, 1, codec.get_device(IFACE)
             )

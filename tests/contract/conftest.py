@@ -12,7 +12,7 @@ from tests.postgres import PrivatePostgres
 from tests.scripted_kernel import ScriptedKernel
 from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables
 from tests.users_sides import UsersTables
-from wgsyncd.dataplane.wireguard import kernel
+from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
 from wgsyncd.demo.mariadb import DATABASE, PrivateServer
 from wgsyncd.ports import Store
@@ -91,7 +91,7 @@ def real_tables(mariadbd: PrivateServer) -> Iterator[RealMikyunTables]:
 def scripted(monkeypatch: pytest.MonkeyPatch) -> ScriptedKernel:
     """Returns the kernel that answers every client of this test."""
     found = ScriptedKernel()
-    monkeypatch.setattr(kernel, "_open", found.open)
+    monkeypatch.setattr(netlink, "open_socket", lambda *_: found.open())
     return found
 
 

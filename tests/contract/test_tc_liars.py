@@ -11,7 +11,6 @@ import pytest
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.shaping.steps import Action, Link, Step
 from wgsyncd.dataplane import netlink
-from wgsyncd.dataplane.tc import talk
 from wgsyncd.dataplane.tc.kernel import KernelTc
 from wgsyncd.errors import ShapingError
 
@@ -26,7 +25,7 @@ class Answering:
     def __init__(self, answer: bytes) -> None:
         self.answer, self.opened = answer, list[tuple[socket.socket, socket.socket]]()
 
-    def open(self, timeout: float) -> socket.socket:
+    def open(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.opened.append((ours, theirs))
         ours.settimeout(0.05)
@@ -38,7 +37,7 @@ class Answering:
 @pytest.fixture
 def answering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Answering]:
     made = Answering(request.param)
-    monkeypatch.setattr(talk, "_open", made.open)
+    monkeypatch.setattr(netlink, "open_socket", lambda *_, **_more: made.open())
     yield made
     for pair in made.opened:
         for one in pair:

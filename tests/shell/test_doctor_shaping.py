@@ -81,7 +81,7 @@ def same_pref(tc: TcModel) -> None:
         (foreign_root, "fault", "another program uses wgsyncd-down"),
         (lost_link, "fault", "wgsyncd-down is gone or down, and all traffic of wg0 goes there and is lost"),
         (ingress, "warning", "wg0 has the qdisc ingress of another program"),
-        (same_pref, "warning", "wg0 has a filter of another program with the pref 63335"),
+        (same_pref, "warning", "wg0 has a filter of another program with a pref from 63333 to 63335"),
     ],
 )
 def test_who_is_in_the_way_is_named(happens: Callable[[TcModel], None], severity: str, why: str, folder: Path) -> None:

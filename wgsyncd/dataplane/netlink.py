@@ -1,9 +1,10 @@
-"""Pure functions for netlink's framing: messages, attributes, errors and generic netlink families.
+"""Netlink: its sockets, and the framing of messages, attributes, errors and generic families.
 
 Sources: uapi/linux/netlink.h, uapi/linux/genetlink.h. All numbers use the machine's byte order. Malformed bytes raise
 ValueError.
 """
 
+import socket
 from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
@@ -18,7 +19,30 @@ GENLMSGHDR = Struct("=BBxx")  # command, version
 ATTR = Struct("=HH")  # length with this header but without padding, type with flags
 U8, U16, U32, U64 = Struct("=B"), Struct("=H"), Struct("=I"), Struct("=Q")
 _S32 = Struct("=i")
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _SO_RCVBUFFORCE = 270, 10, 11, 33
 _CTRL_CMD_GETFAMILY, _CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 3, 1, 2
+
+
+def open_socket(protocol: int, buffer: int, timeout: float, *, with_texts: bool = False) -> socket.socket:
+    """A socket that hears the kernel alone. OSError if the kernel gives none.
+
+    ``buffer``: bytes of answers that may wait. ``timeout``: seconds. ``with_texts``: of the kernel for errors.
+    """
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
+    try:
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, buffer)
+        except PermissionError:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # otherwise an error echoes the request with its keys
+        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, int(with_texts))
+        opened.settimeout(timeout)
+        opened.bind((0, 0))
+        opened.connect((0, 0))
+    except OSError:
+        opened.close()
+        raise
+    return opened
 
 
 class Message(NamedTuple):

@@ -65,5 +65,5 @@ def _interfaces(settings: Settings, found: KernelState) -> Iterator[Finding]:
             why = f"{name} has the qdisc ingress of another program, so nobody on it is limited"
             yield warning(CHECK, why, f"tc qdisc show dev {name}")
         elif port is not None and port.taken:
-            why = f"{name} has a filter of another program with the pref 63335, so nobody on it is limited"
+            why = f"{name} has a filter of another program with a pref from 63333 to 63335, so nobody on it is limited"
             yield warning(CHECK, why, f"tc filter show dev {name} egress && tc filter show dev {name} ingress")

@@ -11,9 +11,7 @@ from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.tc import codec
 from wgsyncd.errors import ShapingError
 
-_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_EXT_ACK = 270, 10, 11  # uapi/linux/netlink.h
-_NLM_F_ACK_TLVS, _NLMSGERR_ATTR_MSG = 0x200, 1
-_SO_RCVBUFFORCE = 33
+_NLM_F_ACK_TLVS, _NLMSGERR_ATTR_MSG = 0x200, 1  # uapi/linux/netlink.h
 _RECEIVE_BUFFER = 8 << 20  # bytes. The errors of one batch must fit, since nobody reads while it is sent
 _DATAGRAM = 256 * 1024  # bytes. A datagram of a dump has at most 32 KiB
 _NAMES = {**errno.errorcode, errno.EOPNOTSUPP: "EOPNOTSUPP"}  # Python calls this number ENOTSUP.
@@ -92,7 +90,7 @@ class Talk:
 
     def _open(self) -> socket.socket:
         if self._socket is None:
-            self._socket = _open(self._timeout)
+            self._socket = netlink.open_socket(socket.NETLINK_ROUTE, _RECEIVE_BUFFER, self._timeout, with_texts=True)
         return self._socket
 
 
@@ -105,21 +103,3 @@ def _kernel_text(message: netlink.Message) -> str:
         kind: message.payload[a:b] for kind, a, b in netlink.attributes(message.payload, start, len(message.payload))
     }
     return found.get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-
-
-def _open(timeout: float) -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-    try:
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # otherwise an error echoes the whole request
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_EXT_ACK, 1)
-        opened.settimeout(timeout)
-        opened.bind((0, 0))
-        opened.connect((0, 0))  # from the kernel only
-    except OSError:
-        opened.close()
-        raise
-    return opened

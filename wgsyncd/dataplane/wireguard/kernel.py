@@ -21,8 +21,7 @@ from wgsyncd.dataplane.wireguard.refusals import TEXTS, apply_changes, kernel_er
 from wgsyncd.errors import DumpInterrupted, ModuleMissing, WireGuardError
 from wgsyncd.ports import NewInterface
 
-_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10  # uapi/linux/netlink.h
-_SO_RCVBUFFORCE = 33
+_NETLINK_GENERIC = 16  # uapi/linux/netlink.h
 _RECEIVE_BUFFER = 4 << 20  # bytes. The kernel pauses a dump while the buffer is full
 _DATAGRAM = 64 * 1024  # bytes. A datagram of a dump has at most 32 KiB
 _REREADS = 5
@@ -150,9 +149,8 @@ class KernelWireGuard:
 
     def _exchange(self, kind: int, flags: int, payload: bytes, into: _Payloads) -> _Answer:
         if self._socket is None:
-            self._socket = _open()
+            self._socket = netlink.open_socket(_NETLINK_GENERIC, _RECEIVE_BUFFER, self._timeout)
         self._seq = seq = (self._seq + 1) & 0x7FFFFFFF
-        self._socket.settimeout(self._timeout)
         self._socket.send(netlink.message(kind, netlink.NLM_F_REQUEST | flags, seq, payload))
         interrupted = False
         while True:
@@ -168,19 +166,3 @@ class KernelWireGuard:
     def create(self, creation: NewInterface) -> None:
         """Make an interface. Raises WireGuardError if that fails. Then nothing is left behind."""
         make_interface(creation, lambda payload: self._set(creation.interface, [payload]))
-
-
-def _open() -> socket.socket:
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 16)  # NETLINK_GENERIC
-    try:
-        try:
-            opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
-        except PermissionError:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        opened.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)  # otherwise an error echoes the request with its keys
-        opened.bind((0, 0))
-        opened.connect((0, 0))  # from the kernel only
-    except OSError:
-        opened.close()
-        raise
-    return opened
