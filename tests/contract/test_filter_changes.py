@@ -159,7 +159,7 @@ def test_what_needs_an_admin_is_told_once(router: Gateway, capsys: pytest.Captur
     status = router.filter.status
     assert (status.withheld, status.plan_id) == (10, plan_id)
     said = capsys.readouterr().out
-    for one in ("access changed", "policy is faulty", "too many devices would lose all access"):
+    for one in ("access changed", "policy is faulty", "NOTHING WAS TAKEN AWAY"):
         assert said.count(one) == 1, one
 
 

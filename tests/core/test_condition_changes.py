@@ -101,6 +101,6 @@ def test_a_condition_whose_detail_changed_starts_anew_and_does_not_end() -> None
 
 def test_the_words_hold_count_and_plan() -> None:
     messages = {e.action: e.message for e in MESSAGES.entries(turn(set(), {GUARD, CONFLICT, REJECTED})[2])}
-    assert messages["guard_tripped"].startswith("40 removals withheld (plan 0123456789ab)")
+    assert messages["guard_tripped"].startswith("Nothing was removed: 40 removals wait")
     assert messages["parent_conflict"] == "2 parent devices in one contract"
     assert "(bad_key)" in messages["row_rejected"]

@@ -48,7 +48,8 @@ def test_each_condition_is_said_when_it_begins_and_when_it_ends(said: Callable[[
     for text, count in {
         "condition begins": 1,
         "interface missing: its peers are without service": 1,
-        f'removals=3 todo="look with `wgsyncd plan`, allow them with `wgsyncd approve {plan}`': 1,
+        '"NOTHING WAS REMOVED: the guard keeps peers that would go"': 1,
+        f'removals=3 todo="A mistake? Restore the rows, and do nothing else. Look: wgsyncd plan. Meant? wgsyncd approve {plan}': 1,
         "condition ends": 1,
         "interface is back": 1,
         "no removals withheld any more": 1,

@@ -27,6 +27,9 @@ def login(database: PrivateServer) -> Iterator[Connection[Cursor]]:
     actual.close()
 
 
+KEPT = "NOTHING WAS REMOVED: the guard keeps peers that would go"
+
+
 def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
     """The cases are an addition, a handshake, bytes, an expired QR, a rejected row, a foreign peer, the guard and an
     approval.
@@ -65,8 +68,8 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
                        "qr_expired", "row_rejected", "row_accepted", "foreign_peer_removed", "guard_tripped",
                        "guard_approved"}  # fmt: skip
     (error,) = daemon.lines(level="error")
-    assert (error["event"], error["removals"]) == ("too many removals: withheld until an admin approves", 4)
-    assert f"wgsyncd approve {plan}" in error["todo"]
+    assert (error["event"], error["removals"]) == (KEPT, 4)
+    assert error["todo"].endswith(f"Meant? wgsyncd approve {plan}")
     assert not {number for number in DENIED if f'"{number}:' in daemon.log.read_text()}
 
 

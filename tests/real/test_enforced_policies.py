@@ -50,7 +50,7 @@ except OSError:
 """
 
 
-WITHHELD = "too many devices would lose all access: withheld until an admin approves"
+WITHHELD = "NOTHING WAS TAKEN AWAY: the guard keeps the access of devices"
 
 
 class Office:

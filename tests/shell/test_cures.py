@@ -27,6 +27,7 @@ SAMPLES = {
     "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
     "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
     "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
+    "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",
     "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
 }  # fmt: skip
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
@@ -137,6 +138,16 @@ def test_a_shell_understands_what_a_finding_proposes(fix: str) -> None:
         assert words[0] in TOOLS, (fix, FIXES[fix])
         if words[0] == "wgsyncd":
             assert main.parser().parse_args(words[1:]).command == words[1]
+
+
+def test_what_proposes_to_approve_says_first_how_to_undo_a_mistake() -> None:
+    rules = (DOC.parent / "prometheus" / "wgsyncd.rules.yml").read_text(encoding="utf-8")
+    said = {text for _, tree in trees() for text in texts(tree)} | set(re.findall("description: (.*)", rules))
+    found = [one for one in said if re.search("wgsyncd approve(?! --json)", one)]
+    assert len(found) >= 8
+    for one in found:
+        assert re.search(r"mistake.*(Meant\?|意図した).{0,9}wgsyncd approve[^?]*$", one), one
+        assert one.startswith("A mistake") or re.search("nothing was|何も削除していません", one, re.IGNORECASE), one
 
 
 @pytest.mark.parametrize(

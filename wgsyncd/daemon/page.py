@@ -12,6 +12,7 @@ from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.words import counted, seconds_between
 from wgsyncd.daemon.choice import EACH, Choice
 from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag, time
+from wgsyncd.engine import wording
 from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
 from wgsyncd.engine.status import Quarter
@@ -256,7 +257,7 @@ def _waiting(status: StatusReport) -> Iterator[Element]:
             for one in status.held
         ]  # fmt: skip
         found = _table(("Interface", "Device", "Address", "Reason"), rows)
-        todo = "If rows went by mistake, restore them and do nothing else. Look: wgsyncd plan"
+        todo = f"{wording.if_a_mistake(one.device for one in status.held)}. Look: wgsyncd plan"
         yield _section(f"Removals that wait: {status.withheld + status.blocked}", tag("p", todo), found)
 
 

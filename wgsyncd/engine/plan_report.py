@@ -43,13 +43,6 @@ class PlannedChange(Struct, frozen=True, kw_only=True):
     reason: str
 
 
-def if_a_mistake(withheld: Iterable[PlannedChange]) -> str:
-    """What undoes the mistake that made the guard withhold these changes."""
-    if all(one.action != "remove" or not one.device for one in withheld):
-        return "A mistake? Keep these peers: wgsyncd adopt --undo"
-    return "A mistake? Restore the rows, and do nothing else"
-
-
 class PlannedTransition(Struct, frozen=True, kw_only=True):
     """One transition that is due."""
 

@@ -160,14 +160,15 @@ def _log_conditions(writes: WriteBatch, decision: Decision, snapshot: Snapshot |
         if one.type == ConditionType.GUARD_TRIPPED:
             if not any(entry.action is AuditAction.GUARD_TRIPPED for entry in writes.audit):
                 continue
-            todo = f"look with `wgsyncd plan`, allow them with `wgsyncd approve {one.reason}`"
-            _log.error("too many removals: withheld until an admin approves", removals=one.removals, todo=todo)
+            gone = (change.device for change in decision.plan.withheld if change.kind is ChangeKind.REMOVE)
+            todo = f"{wording.if_a_mistake(gone)}. Look: wgsyncd plan. Meant? wgsyncd approve {one.reason}"
+            _log.error("NOTHING WAS REMOVED: the guard keeps peers that would go", removals=one.removals, todo=todo)
         elif one.type == ConditionType.ROW_REJECTED:
             _log.warning(_BEGINS[one.type], **_facts(one, labels), why=details.get(one.subject, ""))
         else:
-            _log.warning(_BEGINS.get(one.type, "condition begins"), **_facts(one, labels))
+            _log.warning(_BEGINS.get(one.type, f"condition begins: {one.type}"), **_facts(one, labels))
     for one in sorted(writes.ended):
-        _log.info(_ENDS.get(one.type, "condition ends"), **_facts(one, labels))
+        _log.info(_ENDS.get(one.type, f"condition ends: {one.type}"), **_facts(one, labels))
     if decision.approved:
         _log.warning("withheld removals approved by an admin", plan=decision.plan_id)
 
@@ -202,4 +203,4 @@ def _facts(one: Condition, labels: Labels) -> dict[str, object]:
             return {"plan": one.reason}
         case ConditionType.INTERFACE_MISSING:
             return {"interface": one.name}
-    return {"type": one.type, "name": one.name, **more, "reason": one.reason}
+    return {"name": one.name, **more, "reason": one.reason}

@@ -9,7 +9,6 @@ from datetime import datetime
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
-from wgsyncd.engine.plan_report import if_a_mistake
 from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
@@ -114,9 +113,10 @@ _UNWRITTEN = (
 def _guard(report: StatusReport) -> Iterator[Finding]:
     guard = report.guard
     if guard.tripped and not guard.approved:
-        reasons = ", ".join(dict.fromkeys(one.reason for one in report.held if one.action == "remove"))
+        gone = [one for one in report.held if one.action == "remove"]
+        reasons = ", ".join(dict.fromkeys(one.reason for one in gone))
         why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), and the guard keeps them"
-        yield fault("guard", f"{why}. {if_a_mistake(report.held)}", "wgsyncd plan")
+        yield fault("guard", f"{why}. {wording.if_a_mistake(one.device for one in gone)}", "wgsyncd plan")
     if report.blocked:
         why = f"{counted(report.blocked, 'removal waits', 'removals wait')} until the unreadable key of a row is mended"
         yield warning("blocked", why, "wgsyncd plan")
@@ -131,8 +131,8 @@ def _policies(report: StatusReport) -> Iterator[Finding]:
         why = f"they cannot be enforced: {policies.error}. The old rules stay, and no peer gets an address"
         yield fault("policies", why, "sudo wgsyncd doctor")
     if policies is not None and policies.withheld:
-        why = f"{counted(policies.withheld, 'device')} would lose all access, and the guard keeps it. A mistake?"
-        why = f"NOTHING WAS TAKEN AWAY: {why} Restore the rows, do nothing else. Meant? wgsyncd approve {policies.plan}"
+        why = f"{counted(policies.withheld, 'device')} would lose all access, and the guard keeps it"
+        why = f"NOTHING WAS TAKEN AWAY: {why}. {wording.RESTORE}. Meant? wgsyncd approve {policies.plan}"
         yield fault("access", why, "wgsyncd plan")
 
 

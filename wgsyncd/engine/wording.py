@@ -12,12 +12,18 @@ from wgsyncd.core.words import counted
 
 UNTIL_MENDED = "waits until the unreadable key of a row is mended"
 FOREIGN = "a foreign peer"
+RESTORE = "A mistake? Restore the rows, and do nothing else"
 
 TRANSITIONS = {
     TransitionKind.ACTIVATE: "active (first handshake)",
     TransitionKind.EXPIRE: "expired (activation deadline passed)",
     TransitionKind.FIRST_HANDSHAKE: "first handshake",
 }
+
+
+def if_a_mistake(devices: Iterable[str]) -> str:
+    """What undoes the mistake that made the guard keep peers. ``devices``: theirs, "" for a foreign peer."""
+    return RESTORE if any(devices) else "A mistake? Keep these peers: wgsyncd adopt --undo"
 
 
 def inactive(reason: InactiveReason) -> str:
@@ -180,6 +186,10 @@ _CONDITIONS = {
 _COUNTED = {
     "unknown_profile": ("contract names", "contracts name", "a bandwidth profile that the configuration does not have"),
     "devices_over_limit": ("contract has", "contracts have", "more devices than max_devices"),
+    "parent_conflict": ("contract has", "contracts have", "several parent devices"),
+    "policy_faulty": ("policy is", "policies are", "faulty, and each doubt is decided against access"),
+    "gateway_drift": ("gateway's row differs", "gateways' rows differ", "from the interface"),
+    "unallocated": ("device has", "devices have", "an address that is not allocated to it"),
 }
 
 

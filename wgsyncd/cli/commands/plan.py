@@ -138,7 +138,10 @@ def _access(report: AccessReport) -> Iterator[Line]:
         others = f" after {counted(report.recent, 'other')}" if report.recent else ""
         within = f" in {report.window / 60:g} minutes" if report.window else ""
         would = f"{counted(len(held), 'device')} would lose all access{others}, {report.limit:g} may go unasked{within}"
-        yield f"! access: NOTHING WAS TAKEN AWAY: {would}. {_MISTAKE} wgsyncd approve {report.plan}", "fault"
+        yield (
+            f"! access: NOTHING WAS TAKEN AWAY: {would}. {wording.RESTORE}. Meant? wgsyncd approve {report.plan}",
+            "fault",
+        )
 
 
 def _diff(diff: AccessDiff) -> Iterator[Line]:
@@ -176,7 +179,6 @@ def _bandwidth(report: BandwidthPlan) -> Iterator[Line]:
 _MOST = 20  # devices or contracts that are shown
 SOME = 5  # devices with the same change that are named
 _NO_POLICY = {"+": "every device reaches it", "-": "no policy covers it now"}
-_MISTAKE = "A mistake? Restore the rows, and do nothing else. Meant?"
 
 
 def _verdict(report: PlanReport) -> list[Line]:
@@ -185,7 +187,8 @@ def _verdict(report: PlanReport) -> list[Line]:
     held = len(report.withheld)
     lines: list[Line] = []
     if guard.tripped and not guard.approved:
-        removals = sum(1 for one in report.withheld if one.action == "remove")
+        gone = [one.device for one in report.withheld if one.action == "remove"]
+        removals = len(gone)
         if removals + guard.recent > guard.limit:
             others = f" after {counted(guard.recent, 'other')}" if guard.recent else ""
             within = f" in {guard.window / 60:g} minutes" if guard.window else ""
@@ -195,7 +198,7 @@ def _verdict(report: PlanReport) -> list[Line]:
             why = "the only live peer would go" if report.live == 1 else f"all {report.live} live peers would go"
         else:
             why = f"{removals} of {counted(report.live, 'live peer')} would go, and no row of this node is left"
-        mistake = plan_report.if_a_mistake(report.withheld)
+        mistake = wording.if_a_mistake(gone)
         lines.append((f"guard: NOTHING WAS REMOVED: {why}. {mistake}. Meant? wgsyncd approve {guard.plan}", "fault"))
     elif guard.approved:
         lines.append(("guard: allows the removals once, because an admin approved them", "warning"))
