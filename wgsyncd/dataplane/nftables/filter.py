@@ -176,7 +176,8 @@ class PacketFilter:
             )  # fmt: skip
         if self._changed("withheld", plan.plan_id if count else "") and count >= 2 * self._most_withheld and count:
             todo = f"A mistake? Restore the rows, and do nothing else. Meant? wgsyncd approve {plan.plan_id}"
-            self._log.error("NOTHING WAS TAKEN AWAY: the guard keeps the access of devices", devices=count, todo=todo)
+            said = "NOTHING WAS TAKEN AWAY: the guard keeps the access of devices"
+            self._log.error(said, devices=count, plan=plan.plan_id, todo=todo)
             facts = AuditFacts(condition=ACCESS, count=count, plan=plan.plan_id)
             self.happenings.append((AuditAction.GUARD_TRIPPED, facts))
             self._most_withheld = count
