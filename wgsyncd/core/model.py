@@ -199,7 +199,7 @@ class DeviceRow:
     fault: Reason | None = None  # what the store has found wrong: the row is rejected if it asks for a peer
     fault_facts: RejectionFacts = NO_FACTS
     has_no_usage: bool = False  # all totals are zero and no handshake was ever recorded
-    order: str = ""  # of rows that claim the same key or address, the lowest wins, then the lowest id
+    order: bytes = b""  # of rows that claim the same key or address, the lowest wins, then the lowest id
     name: str = ""  # what its owner calls it. "": the store keeps none
     other_keys: tuple[PublicKey, ...] = field(default=(), repr=False)  # further keys of the device: they want no peer
 

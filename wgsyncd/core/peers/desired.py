@@ -126,7 +126,7 @@ class Conflicts:
         installed = {key for one in self.rejections for _, key in recorded.get(one.row_id, ())}
         return self.frozen | (installed - self.all_keys())
 
-    def _rank(self, claim: DesiredPeer, addresses: Iterable[Network]) -> tuple[bool, str, DeviceId]:
+    def _rank(self, claim: DesiredPeer, addresses: Iterable[Network]) -> tuple[bool, bytes, DeviceId]:
         """The lowest rank wins: a claim is live if its peer has one of ``addresses`` now. Then order and id decide."""
         state = self.actual.get(claim.interface)
         peer = state.peers.get(claim.config.public_key) if state else None

@@ -108,6 +108,7 @@ def as_found(claim: DesiredPeer, actual: Mapping[str, InterfaceState]) -> Desire
     Memory then holds the configuration once, and later comparisons only compare the identity of the objects.
     """
     peers = actual[claim.interface].peers if claim.interface in actual else {}
-    if (found := peers.get(claim.config.public_key)) is None or found.config != claim.config:
+    found = peers.get(claim.config.public_key)
+    if found is None or found.config is claim.config or found.config != claim.config:
         return claim
     return DesiredPeer(found.config, claim.row, claim.interface, claim.digest)  # `replace` takes five times as long

@@ -79,7 +79,7 @@ _SUMS = [
 class _Parts(NamedTuple):
     """A batch by the ways that its parts take."""
 
-    moved: list[str]  # lines for stage_moved, of the known records
+    moved: list[tuple[PeerRecord, str]]  # the known records, each with the rest of its line for stage_moved
     new: list[PeerRecord]
     rest: list[Posting]  # which open no piece
     opens: int  # how many lines have bytes for an open piece
@@ -149,7 +149,8 @@ class StateWriter:
     def _keep_records(self, parts: _Parts, writes: WriteBatch) -> None:
         """Write the records, and delete the removed ones. RevisionConflict: a known record is gone."""
         if moved := parts.moved:
-            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", moved)
+            lines = (_moved(record) + piece for record, piece in moved)  # all together take 3 MiB with 10,000 devices
+            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", lines)
             if (found := self.connection.execute(_MOVED, (self.node,))) != len(moved):
                 raise RevisionConflict(f"{len(moved) - found} baselines are gone: another program removed them")
         new = map(_columns, parts.new)
@@ -203,7 +204,7 @@ def _divide(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) 
     now, postings = (calendar.bucket, calendar.today), writes.postings
     # An UPDATE that joins a list changes each row only once.
     paired = postings if writes.is_paired and len({one.row_id for one in postings}) == len(postings) else ()
-    moved: list[str] = []
+    moved: list[tuple[PeerRecord, str]] = []
     new: list[PeerRecord] = []
     rest: list[Posting] = [] if paired else list(postings)
     opens = 0
@@ -211,7 +212,7 @@ def _divide(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) 
         piece = ""
         if _is_known(record, node_state):
             piece = open_piece(posting, now) if posting is not None else ""
-            moved.append(_moved(record) + (piece or NO_PIECE))
+            moved.append((record, piece or NO_PIECE))
         else:
             new.append(record)
         if piece:

@@ -22,7 +22,8 @@ from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
-AT_ONCE = 1000  # rows that a stream or a statement has in memory at once. In a stream, they earn it one more second
+AT_ONCE = 1000  # rows of one statement. In a stream, they earn it one more second, because many take their time
+_CHUNK = 200  # rows that a stream has in memory at once
 _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
@@ -84,11 +85,11 @@ class Connection:
             return cursor.execute(sql, values or None, prepare=often and self._holds).fetchall()
 
     def stream(self, sql: str, values: Values = ()) -> Generator[Row, None, None]:
-        """The rows of a SELECT one by one. At most :data:`AT_ONCE` of them are in memory.
+        """The rows of a SELECT one by one. At most :data:`_CHUNK` of them are in memory.
 
         Read all rows before the next statement. A caller who stops earlier loses the connection.
         """
-        size = AT_ONCE if capabilities.has_stream_chunked() else 1
+        size = _CHUNK if capabilities.has_stream_chunked() else 1
         with self._cursor() as cursor:
             earned = 0.0
             for number, row in enumerate(cursor.stream(sql, values or None, size=size)):

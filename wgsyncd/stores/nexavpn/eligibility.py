@@ -140,7 +140,7 @@ def _row(one: PeerRow, others: tuple[PublicKey, ...], required: Requirements) ->
         fault=fault,
         fault_facts=facts,
         has_no_usage=one.has("no usage"),
-        order=f"{one.created} {one.peer}",
+        order=b"%b %b" % (one.created.encode(), UUID(one.peer).bytes),
         other_keys=others,
     )
 

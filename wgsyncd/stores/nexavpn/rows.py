@@ -4,7 +4,6 @@ A row is one text. To read each column as a value would cost more, because the d
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
@@ -69,9 +68,14 @@ SELECT id::text, name, {text_of("public_key")}, listen_port, vpn_cidr::text FROM
 class _Known(NamedTuple):
     """What was decoded from the texts of one device."""
 
-    digest: bytes  # of its text. b"": it has several texts, and is decoded each time
-    rows: tuple[DeviceRow, ...]
+    digest: int | None  # of its text. None: it has several texts, and is decoded each time
+    row: DeviceRow
+    others: tuple[DeviceRow, ...]  # of other gateways
     conditions: tuple[Condition, ...]
+
+    @property
+    def rows(self) -> tuple[DeviceRow, ...]:
+        return (self.row, *self.others)
 
 
 class Gateways(NamedTuple):
@@ -127,8 +131,8 @@ class RowCache:
             device = _device_of(text)
             if device in known:
                 has_lost = True  # a device has a further row now, and the text of its first row was not kept
-            elif device not in by_device and device in before and before[device].digest == _digest_of(text):
-                known[before[device].rows[0].device] = before[device]
+            elif device not in by_device and device in before and before[device].digest == hash(text):
+                known[before[device].row.device] = before[device]
             else:
                 _add(by_device, text)
         if has_lost:
@@ -136,7 +140,7 @@ class RowCache:
             return self.load(connection, gateways)
         while by_device:  # a text is free as soon as it is decoded: all together take 5 MiB with 10,000 devices
             one = _decode(by_device.popitem()[1], required)
-            known[one.rows[0].device] = one  # the row's own text: another one would take 1 MiB
+            known[one.row.device] = one  # the row's own text: another one would take 1 MiB
         self._gone = {device: one for device, one in before.items() if device not in known}
         self._known = {device: known[device] for device in sorted(known)}
         rows = tuple(row for one in self._known.values() for row in one.rows)
@@ -145,11 +149,11 @@ class RowCache:
     def called(self, device: str) -> str:
         """What people call a device that was read last, or that has just gone. "" for any other."""
         one = self._known.get(device) or self._gone.get(device)
-        return called(one.rows[0].name, one.rows[0].owner) if one is not None else ""
+        return called(one.row.name, one.row.owner) if one is not None else ""
 
     def by_id(self) -> dict[DeviceId, DeviceRow]:
         """The rows that the last :meth:`load` kept, by id."""
-        return {one.rows[0].id: one.rows[0] for one in self._known.values()}
+        return {one.row.id: one.row for one in self._known.values()}
 
     def some(
         self, connection: Connection, gateways: Gateways, devices: Collection[str]
@@ -179,10 +183,6 @@ def _device_of(text: str) -> str:
     return text[:36]  # a UUID as the server writes it
 
 
-def _digest_of(text: str) -> bytes:
-    return blake2b(text.encode(), digest_size=16).digest()
-
-
 def _decode(texts: Sequence[str], required: Requirements) -> _Known:
     peers: dict[str, PeerRow] = {}
     for text in texts:
@@ -192,7 +192,9 @@ def _decode(texts: Sequence[str], required: Requirements) -> _Known:
             peers[one.peer] = one
     rows = tuple(peers.values())
     conditions = () if required.require_allocation else tuple(unallocated(rows, required))
-    return _Known(_digest_of(*texts) if len(texts) == 1 else b"", tuple(device_rows(rows, required)), conditions)
+    row, *others = device_rows(rows, required)
+    # Python's hash of a text is keyed and has 64 bits (PEP 456).
+    return _Known(hash(*texts) if len(texts) == 1 else None, row, tuple(others), conditions)
 
 
 def _as_uuid(text: str) -> UUID | None:
