@@ -12,7 +12,6 @@ Only the daemon calls :func:`configure`. A process that does not is a command, a
 """
 
 import contextlib
-import hashlib
 import logging
 import os
 import select
@@ -22,13 +21,21 @@ import time
 import traceback
 from collections.abc import Hashable
 from functools import partial
+from importlib.util import find_spec
 from typing import ClassVar, Literal, TextIO, cast
 
-from wgsyncd import without
+from wgsyncd import hollow, without
 from wgsyncd.errors import WgsyncdError
 from wgsyncd.redact import clean
 
-with without("rich"):  # 3 MiB. structlog shows exceptions with it, which _exception has replaced
+# rich takes 3 MiB: structlog shows exceptions with it, which _exception has replaced. OpenSSL takes 4: asyncio, which
+# structlog loads, would load it for TLS, and hashlib for hashes. Python has its own, if it was built with them. Of pickle,
+# structlog uses an error.
+_ABSENT = ("rich", "ssl", *(["_hashlib"] if find_spec("_sha256") or find_spec("_sha2") else ()))
+with without(*_ABSENT), hollow("pickle"):
+    import hashlib
+    import hmac  # noqa: F401 - for `secrets`
+
     import structlog
     from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 

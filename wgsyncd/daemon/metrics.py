@@ -9,11 +9,7 @@ prometheus_client.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric, SummaryMetricFamily
-from prometheus_client.exposition import choose_encoder
-
-from wgsyncd import __version__
+from wgsyncd import __version__, hollow
 from wgsyncd.core.inspect.verify import FAULTS
 from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.policies.status import NO_TRAFFIC, FilterStatus
@@ -21,6 +17,18 @@ from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, ShapingStatus
+
+# Servers and clients of prometheus_client's own would load these, and with them some 3 MiB.
+with hollow("http.server", "ssl", "urllib.request", "wsgiref.simple_server"):
+    from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        InfoMetricFamily,
+        Metric,
+        SummaryMetricFamily,
+    )
+    from prometheus_client.exposition import choose_encoder
 
 TASKS = ("account", "flush", "heartbeat", "notify", "purge", "reconcile", "verify", "watch")
 # The errno values with which WireGuard is known to refuse changes. Any other one gets a series when it first occurs.

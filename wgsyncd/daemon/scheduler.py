@@ -5,13 +5,15 @@ No other module imports apscheduler.
 
 from datetime import datetime, timedelta
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.base import BaseTrigger
-
+from wgsyncd import hollow
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.identity import BEAT
 from wgsyncd.daemon.events import Event, EventQueue
+
+with hollow("concurrent.futures.process", "multiprocessing"):  # for a pool of processes
+    from apscheduler.executors.pool import ThreadPoolExecutor
+    from apscheduler.schedulers.background import BackgroundScheduler
+    from apscheduler.triggers.base import BaseTrigger
 
 
 class Every(BaseTrigger):  # type: ignore[misc]  # The base class has no types.

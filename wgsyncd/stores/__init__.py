@@ -11,7 +11,7 @@ import argparse
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from wgsyncd import without
+from wgsyncd import hollow, without
 from wgsyncd.config.resources import install_command
 from wgsyncd.errors import UserError
 
@@ -31,7 +31,9 @@ def settings_type(control_plane: str) -> "type[StoreSettings]":
 def open_store(settings: "Settings") -> "Backend":
     """The store of the configured control plane. It connects when it is first asked."""
     try:
-        with without("cryptography"):  # 8 MiB. PyMySQL logs in with it only where login.py refuses to
+        # 12 MiB. PyMySQL logs in with cryptography only where login.py refuses to, and mikyun/tls.py gives it its TLS.
+        # psycopg has its own TLS: it loads ssl for an OpenSSL before 1.1, which two users had to set up.
+        with without("cryptography"), hollow("ssl"):
             module = import_module(f"{CONTROL_PLANES[settings.control_plane]}.backend")
     except ImportError:  # also where psycopg is installed and PostgreSQL's own library is not
         raise UserError(

@@ -34,10 +34,17 @@ def log_in(settings: Database, wire: Wire) -> pymysql.Connection[Cursor]:
     """A connection whose account is known to the server. Every exception is trouble that passes."""
     # To a server on this machine TLS only costs time. Any other server has to prove its name.
     secure = settings.socket is None and (settings.tls_ca is not None or not settings.is_local)
-    tls: dict[str, Any] = {"ssl": wire.context(settings.tls_ca)} if secure else {"ssl_disabled": True}
+    options: dict[str, Any] = {"ssl_disabled": True}
+    if secure:
+        import ssl
+
+        from wgsyncd.stores.mikyun import tls
+
+        pymysql.connections.ssl = ssl  # type: ignore[attr-defined]  # the driver was imported without, see open_store
+        options = {"ssl": tls.context(wire.limit, settings.tls_ca)}
     # The limits are the wire's. The driver's own would be for each read alone.
     actual: pymysql.Connection[Cursor] = pymysql.connect(
-        **tls, host=settings.host, port=settings.port, user=settings.user, password=_password(settings),
+        **options, host=settings.host, port=settings.port, user=settings.user, password=_password(settings),
         database=settings.name, charset="utf8mb4", autocommit=True, client_flag=CLIENT.FOUND_ROWS,
         program_name="wgsyncd", auth_plugin_map=_refused(secure=secure), defer_connect=True,
     )  # fmt: skip

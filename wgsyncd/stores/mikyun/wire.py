@@ -6,7 +6,6 @@ PyMySQL limits each read alone, so a server that sends a byte now and then could
 import contextlib
 import pwd
 import socket
-import ssl
 import struct
 import time
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from wgsyncd.stores.account import as_account
-from wgsyncd.stores.border import require_plain
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.resolving import Resolver
 
@@ -78,38 +76,12 @@ class _Plain(socket.socket):
         self.limit.call(self, super().sendall, *args)
 
 
-class _Tls(ssl.SSLSocket):
-    limit: Limit
-
-    def recv_into(self, *args: Any) -> int:
-        return self.limit.received(self.limit.call(self, super().recv_into, *args))
-
-    def send(self, *args: Any) -> int:
-        return self.limit.call(self, super().send, *args)
-
-    def do_handshake(self, block: bool = False) -> None:
-        self.limit.call(self, super().do_handshake, block)
-
-
 class Wire:
     """Makes the sockets of one connection object, one after the other. They share :attr:`limit`."""
 
     def __init__(self) -> None:
         self.limit = Limit()
-        self._tls = type("_LimitedTls", (_Tls,), {"limit": self.limit})
         self._resolver = Resolver()
-
-    def context(self, authority: Path | None) -> ssl.SSLContext:
-        """The TLS context. The server has to prove its name by this authority, None: by the system's."""
-        require_plain("tls_ca", authority)
-        try:
-            context = ssl.create_default_context(cafile=str(authority) if authority else None)
-        except ssl.SSLError as error:
-            raise OSError(
-                f"database.tls_ca = {authority} has no certificate that can be read: {error.reason}"
-            ) from None
-        context.sslsocket_class = self._tls
-        return context
 
     def connect(self, database: Database) -> socket.socket:
         """A socket to the server. OSError: there is none, or another account than the server's answers."""
