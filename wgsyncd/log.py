@@ -29,8 +29,8 @@ from wgsyncd.errors import WgsyncdError
 from wgsyncd.redact import clean
 
 # rich takes 3 MiB: structlog shows exceptions with it, which _exception has replaced. OpenSSL takes 4: asyncio, which
-# structlog loads, would load it for TLS, and hashlib for hashes. Python has its own, if it was built with them. Of pickle,
-# structlog uses an error.
+# structlog loads, would load it for TLS, and hashlib for hashes. Python has its own, if it was built with them.
+# structlog uses no more of pickle than an error.
 _ABSENT = ("rich", "ssl", *(["_hashlib"] if find_spec("_sha256") or find_spec("_sha2") else ()))
 with without(*_ABSENT), hollow("pickle"):
     import hashlib

@@ -85,9 +85,9 @@ def test_the_server_ends_a_lock_first_then_a_statement_then_this_side_stops_to_l
 
 def test_rows_come_whole_and_one_by_one(connection: Connection) -> None:
     connection.execute("CREATE TEMPORARY TABLE many (number int, text text)")
-    connection.copy_text("COPY pg_temp.many FROM STDIN", (f"{number}\t\\N\n" for number in range(2500)))
+    connection.copy_text("COPY pg_temp.many FROM STDIN", (f"{number}\t\\N\n" for number in range(6000)))
     sql = "SELECT number, text FROM pg_temp.many WHERE number >= %s ORDER BY number"
-    assert list(connection.stream(sql, (0,))) == connection.query(sql, (0,)) == [(one, None) for one in range(2500)]
+    assert list(connection.stream(sql, (0,))) == connection.query(sql, (0,)) == [(one, None) for one in range(6000)]
     assert connection.execute("UPDATE pg_temp.many SET text = '' WHERE number < %s", (7,)) == 7
 
 

@@ -97,7 +97,9 @@ class Recorder:
         access, what was approved may not be done yet, so the approval stays.
         """
         known, live = node_state or self._cache.current(calendar), decision.plan.live_count
-        left = live - sum(len(decision.actual[name].peers.keys() - state.peers.keys()) for name, state in after.items())
+        left = live - sum(
+            key not in state.peers for name, state in after.items() for key in decision.actual[name].peers
+        )
         approved = self._state.approved_removals
         removals = unrecorded(known, after, decision.desired, self._uptime(), left, approved)
         if snapshot is not None and decision.is_withholding:

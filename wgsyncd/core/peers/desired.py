@@ -139,7 +139,8 @@ class Conflicts:
     def resolve_keys(self) -> None:
         """Leave one claim to each key, and reject the other claims."""
         claims = self.accepted()
-        if len({claim.config.public_key for claim in claims}) == len(claims):  # nearly always
+        # Nearly always. A set would take half a MiB with 10,000 claims, and a dict takes half as much.
+        if len(dict.fromkeys(claim.config.public_key for claim in claims)) == len(claims):
             return
         contenders: dict[PublicKey, list[DesiredPeer]] = {}
         for claim in claims:
@@ -158,7 +159,7 @@ class Conflicts:
         """
         claims = self.accepted()
         addresses = [net for claim in claims for net in claim.config.allowed_ips]
-        if len(set(addresses)) == len(addresses):  # nearly always
+        if len(dict.fromkeys(addresses)) == len(addresses):  # nearly always
             return
         contenders: dict[tuple[str, Network], dict[DeviceId, DesiredPeer]] = {}
         for claim in claims:

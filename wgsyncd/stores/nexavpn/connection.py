@@ -23,7 +23,7 @@ from wgsyncd.stores.resolving import Resolver
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
 AT_ONCE = 1000  # rows of one statement. In a stream, they earn it one more second, because many take their time
-_CHUNK = 200  # rows that a stream has in memory at once
+_CHUNK, _LINES = 200, 2500  # rows that a stream has in memory at once, and lines of one COPY
 _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
@@ -109,9 +109,9 @@ class Connection:
 
     def copy_text(self, sql: str, lines: Iterable[str]) -> None:
         """Send lines of COPY's text form. A table with row level security takes none, a temporary table does."""
-        with self._cursor() as cursor, cursor.copy(sql) as copy:
-            waiting = iter(lines)
-            while some := "".join(islice(waiting, AT_ONCE)):
+        waiting = iter(lines)
+        while some := "".join(islice(waiting, _LINES)):  # libpq keeps what the server does not take at once
+            with self._cursor() as cursor, cursor.copy(sql) as copy:
                 copy.write(some)
 
     def try_change(self, sql: str, values: Values = ()) -> int | StoreError:
