@@ -22,8 +22,9 @@ from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
 ASIDE = 1.0  # seconds for a statement that nothing depends on
-AT_ONCE = 1000  # rows of one statement. In a stream, they earn it one more second, because many take their time
+AT_ONCE = 500  # rows of one statement. With 1,000, a first fill takes one MiB more
 _CHUNK, _LINES = 200, 2500  # rows that a stream has in memory at once, and lines of one COPY
+_EARNING = 1000  # rows of a stream that earn it one more second, because many take their time
 _MOST_EARNED = 20.0  # seconds. Together with the longest timeout, that is below the time of the watchdog
 _PID = "SELECT pg_backend_pid()"
 # The key of an advisory lock is in two columns (PostgreSQL's manual, "pg_locks").
@@ -93,7 +94,7 @@ class Connection:
         with self._cursor() as cursor:
             earned = 0.0
             for number, row in enumerate(cursor.stream(sql, values or None, size=size)):
-                if number % AT_ONCE == 0 and earned < _MOST_EARNED and self._live is not None:
+                if number % _EARNING == 0 and earned < _MOST_EARNED and self._live is not None:
                     earned += 1.0
                     self._live.left += 1.0
                 yield row
