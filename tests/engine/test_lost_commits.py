@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fakemachine import FakeMachine
-from tests.node import Node
+from tests.node import CONFIG, Node
+from wgsyncd.config.load import parse
 from wgsyncd.core.model import Counters
 from wgsyncd.core.usage import backlog
+from wgsyncd.engine.status_document import Verdict
+from wgsyncd.engine.status_report import of_daemon
+from wgsyncd.engine.verdict import REMEMBERED
 from wgsyncd.errors import StoreError
 
 
@@ -73,6 +79,17 @@ def test_the_bytes_of_a_removed_peer_are_posted_again(node: Node, restarted: boo
     assert node.posted == node.true
     assert node.status.anomalies == {"went_back": 1}
     assert node.actions.count(("node_went_back", "r640")) == 1
+    assert node.status.went_back_at > 0
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(120, ["it lost commits of this node 2 min ago"]), (REMEMBERED, [])])
+def test_the_status_tells_it_for_an_hour(node: Node, seconds: int, told: list[str]) -> None:
+    """An older copy that answers under the database's name takes peers away, and all else looks well."""
+    node.status.went_back_at = time.time() - seconds
+    report = of_daemon(node.status, parse(CONFIG), Path(__file__))
+    found = [one.message.partition(":")[0] for one in report.troubles if "lost commits" in one.message]
+    assert found == told
+    assert report.verdict is not Verdict.OK or not told
 
 
 @pytest.mark.parametrize("restarted", [False, True])

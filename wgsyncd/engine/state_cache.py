@@ -121,6 +121,7 @@ class StateCache:
             if before is not None:
                 self._state.forget_node_state()
             if self._state.went_back:
+                self._status.went_back_at = calendar.now
                 self.recall(node_state.spool_position)
         self._is_claimed_anew = False
         if self._state.last_known is not None:

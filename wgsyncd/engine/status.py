@@ -178,6 +178,7 @@ class DaemonStatus:
     database_todo: str = ""  # the command that helps against it, if the error itself tells
     database_errors: int = 0
     database_read_at: float = 0.0
+    went_back_at: float = 0.0  # when the database last had an older state of this node. 0.0: not since the start
     config_ok: bool = True
     config_loaded_at: float = 0.0
     reconciled: bool = False  # one complete reconcile since start

@@ -67,6 +67,9 @@ class DatabaseReport(Struct, frozen=True, kw_only=True):
     read: str | None  # when all rows were last read
     age: int | None  # of that read
     heartbeat_age: int | None  # of the daemon's last heartbeat in the database
+    went_back_age: (
+        int | None
+    )  # since the database had an older state of the node, as a copy or a dump. null: it had none
 
 
 class GuardReport(Struct, frozen=True, kw_only=True):

@@ -154,6 +154,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
             read=iso(status.database_read_at, zone),
             age=_age(now, status.database_read_at),
             heartbeat_age=_age(now, status.heartbeat_at),
+            went_back_age=_age(now, status.went_back_at),
         ),
         pending=dict(status.pending),
         withheld=status.withheld,

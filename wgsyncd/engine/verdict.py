@@ -12,6 +12,7 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
+REMEMBERED = 3600  # seconds for which it is told that the database lost commits
 STALE = 3  # times the configured interval, before a good cycle is too long ago
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 _OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other customers as they are
@@ -64,6 +65,10 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
         yield warning("database", "the first cycle is not complete yet", "wgsyncd status")
     elif not database.up:
         yield fault("database", "it has not answered since the start", "sudo wgsyncd doctor")
+    if database.went_back_age is not None and database.went_back_age < REMEMBERED:
+        why = "a dump was put back, or an older copy answers in its place, and peers follow its rows"
+        why = f"it lost commits of this node {database.went_back_age // 60} min ago: {why}"
+        yield warning("database", why, "journalctl -u wgsyncd -g 'went back' -n 5 --no-pager")
     if report.spool_up is False:
         yield fault("spool", "the spool cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
     if report.spool_pending_counters:
