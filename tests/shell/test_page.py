@@ -197,6 +197,14 @@ def test_a_long_list_has_pages(node: Node, site: Site) -> None:
     assert site.get("/?page=9999")[1].count('role="img" aria-label="o') == 0
 
 
+def test_a_long_word_of_a_message_fits_a_telephone(node: Node, site: Site, browser: Browser) -> None:
+    """A plan id, or the path of a socket."""
+    node.status.database_up, node.status.database_error, node.status.quarantined = False, "/run" * 20, 1
+    browser.show(400)
+    assert "/run/run" in shown(browser, site)
+    assert browser.eval("document.documentElement.scrollWidth") <= 400
+
+
 def test_a_node_without_a_wanted_peer_does_not_praise_its_0_peers(node: Node, site: Site) -> None:
     assert "OK</strong> 3 peers are as the rows want them, 0 online." in site.get()[1]
     for number in (5, 6, 7):
