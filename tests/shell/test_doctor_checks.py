@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import threading
@@ -253,8 +254,8 @@ def test_faults_stand_out_and_nothing_of_a_row_reaches_the_terminal(
     some = [ok("a", "well"), warning("long one", "\x1b[31m", "do this"), fault("c", "bad", "do that")]
     show(some)
     assert capsys.readouterr().out.splitlines() == [
-        "warning  long one  \\x1b[31m", "                   do this",
-        "FAULT    c         bad", "                   do that", "1 fault, 1 warning, 1 ok",
+        "warning  long one  \\x1b[31m", "    do this",
+        "FAULT    c         bad", "    do that", "1 fault, 1 warning, 1 ok",
     ]  # fmt: skip
     said = on_a_terminal(lambda: show(some))
     assert "\x1b[31mFAULT" in said
@@ -276,3 +277,11 @@ def test_tables_of_a_newer_version_need_a_newer_package() -> None:
     older = next(one for one in told(schema="of version 1") if one.check == "tables")
     assert newer.fix.startswith("apt-get install")
     assert older.fix.startswith("wgsyncd init-db")
+
+
+def test_a_long_command_fits_in_80_columns() -> None:
+    mend = "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
+    said = on_a_terminal(lambda: show([fault("daemon: guard", "it does not answer", mend)]), columns=80, NO_COLOR="1")
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", one) for one in said.splitlines()]
+    assert f"    {mend}" in lines
+    assert max(map(len, lines)) <= 80

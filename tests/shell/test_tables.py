@@ -147,11 +147,12 @@ def test_a_long_line_goes_on_below_its_last_column() -> None:
 
 @pytest.mark.parametrize(
     "command", [f"wgsyncd approve {'5' * 32}", "tcpdump -ni wg0 host 10.200.0.5", "tcpdump -ni any udp port 51820",
-                "`ip -s -s link show wg0`"],
+                "`ip -s -s link show wg0`", "10.77 MiB", "512 B",
+                "systemctl enable --now wgsyncd"],
 )  # fmt: skip
 def test_a_command_in_a_sentence_stays_in_one_line(command: str) -> None:
-    for more in range(1, 9):
-        text = f"guard: {'many words ' * more}, to allow them: {command}"
+    for more in range(1, 90):
+        text = f"guard: {'many words ' * (more // 9)}{'x' * (more % 9 + 1)}, to allow them: {command}"
         lines = [one.plain for one in output.drawn([(text, "fault")], 70)]
         assert [line for line in lines if line.endswith(command)], lines
         assert all(len(line) <= 70 for line in lines)

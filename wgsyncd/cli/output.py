@@ -32,8 +32,11 @@ Parts = Line | Sequence[Line]
 """A line, or the parts of a line that have different kinds."""
 
 _COLUMN = re.compile(r".{0,45} {2}(?=\S)")  # all before the last column of a line
-_COMMAND = re.compile(r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?|tcpdump -ni \S+ (?:udp port|host) \S+|`[^`]{,60}`")
-"""A command in a sentence. It is copied, so it stays in one line."""
+_COMMAND = re.compile(
+    r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?|tcpdump -ni \S+ (?:udp port|host) \S+|`[^`]{,60}`"
+    r"|systemctl [a-z]+(?: --now)? \S+|[\d.]+ (?:[KMGTPE]i)?B\b"
+)
+"""What stays in one line: a command in a sentence, which is copied, and a number of bytes with its unit."""
 _JOINED = "\ue000"  # stands for a space where no line may break
 _COLOURS = {
     "ok": "green",

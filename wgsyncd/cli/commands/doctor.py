@@ -167,7 +167,10 @@ def _lines(report: DoctorReport, *, verbose: bool = False) -> Iterator[Line]:
         word = "FAULT" if one.severity is Severity.FAULT else one.severity.value
         yield f"{word:8} {one.check:{width}}  {one.message}", one.severity.value
         if one.fix:
-            yield " " * (11 + width) + one.fix, "head"
+            yield f"    {one.fix}", "head"  # far to the left, so that a long command fits in 80 columns
     faults, warnings = report.faults, report.warnings
     good = len(report.checks) - faults - warnings
-    yield f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {good} ok", ""
+    yield (
+        f"{faults} fault{'s'[: faults != 1]}, {warnings} warning{'s'[: warnings != 1]}, {good} ok",
+        "fault" if faults else "warning" if warnings else "ok",
+    )

@@ -127,9 +127,13 @@ def _access(report: AccessReport) -> Iterator[Line]:
     """How the access of devices changes, and which of them keep theirs until an admin approves."""
     if report.gained or report.lost or report.changed:
         told = [
-            f"{counted(report.gained, 'device')} gain{'s' * (report.gained == 1)} access",
-            f"{report.lost} lose{'s' * (report.lost == 1)} all of it",
-            f"{report.changed} get{'s' * (report.changed == 1)} other access",
+            counted(number, one, many)
+            for number, one, many in (
+                (report.gained, "device gains access", "devices gain access"),
+                (report.lost, "device loses all access", "devices lose all access"),
+                (report.changed, "device gets other access", "devices get other access"),
+            )
+            if number
         ]
         yield f"access: {', '.join(told)}", "head"
     for diff in report.diffs:
