@@ -109,10 +109,10 @@ def bad_ip(family: int, address: bytes, mask: int, nested: int = 0) -> bytes:
         (one(9, bad_ip(2, bytes(16), 8)), "family 2 with 16 bytes"),
         (one(9, bad_ip(10, bytes(4), 8)), "family 10 with 4 bytes"),
         (one(9, netlink_server.attr(0, b"")), "allowed IP of family -1"),
-        (one(9, b"\x03\x00\x00\x00"), "allowed IP of 3 bytes"),
-        (one(9, b"\xff\x00\x00\x00"), "allowed IP of 255 bytes"),
+        (one(9, b"\x03\x00\x00\x00"), "of 3 bytes in a rest of 4"),
+        (one(9, b"\xff\x00\x00\x00"), "of 255 bytes in a rest of 4"),
         (b"\x00\x00\x00\x80", "of 0 bytes"),
-        (netlink_server.attr(0, b"\x00\x00\x01\x00"), "peer attribute of 0 bytes"),
+        (netlink_server.attr(0, b"\x00\x00\x01\x00"), "attribute 1 of 0 bytes in a rest"),
         (netlink_server.attr(0, b"\x01"), "without a whole header"),
     ],
 )

@@ -9,7 +9,7 @@ from struct import Struct
 
 from wgsyncd.core.model import KEY_BYTES, NO_PRESHARED_KEY, PeerConfig, PeerState, PublicKey
 from wgsyncd.core.network import Network, as_networks
-from wgsyncd.dataplane.netlink import ATTR, NLA_TYPE_MASK, U8, U16, U32, U64, attributes, number
+from wgsyncd.dataplane.netlink import U8, U16, U32, U64, attributes, number
 from wgsyncd.dataplane.wireguard.codec import (
     IP_ADDRESS,
     IP_FAMILY,
@@ -45,15 +45,7 @@ def decode_peer(
     psk, keepalive, handshake, endpoint = NO_PRESHARED_KEY, 0, 0, None
     found: Sequence[Network] = ()
     rx = tx = -1
-    header = ATTR.unpack_from
-    while at < end:
-        if end - at < 4:
-            raise ValueError("netlink attribute without a whole header")
-        length, kind = header(data, at)
-        start, stop = at + 4, at + length
-        if length < 4 or stop > end:
-            raise ValueError(f"peer attribute of {length} bytes in a rest of {end - at}")
-        kind &= NLA_TYPE_MASK
+    for kind, start, stop in attributes(data, at, end):
         if kind == PEER_ALLOWEDIPS:
             found = _decode_ips(data, start, stop)
         elif kind == PEER_PUBLIC_KEY:
@@ -67,13 +59,12 @@ def decode_peer(
         elif kind == PEER_KEEPALIVE:
             keepalive = number(U16, data, start, stop)
         elif kind == PEER_HANDSHAKE:
-            if length != 20:
-                raise ValueError(f"handshake time has {length - 4} bytes, not 16")
+            if stop - start != _TIMESPEC.size:
+                raise ValueError(f"handshake time has {stop - start} bytes, not {_TIMESPEC.size}")
             seconds, nanoseconds = _TIMESPEC.unpack_from(data, start)
             handshake = seconds * 1_000_000_000 + nanoseconds
         elif kind == PEER_ENDPOINT and endpoints:
             endpoint = decode_endpoint(data, start, stop)
-        at += (length + 3) & ~3
     if key is None:
         raise ValueError("peer without a public key")
     if handshake < 0:
@@ -98,15 +89,10 @@ def decode_peer(
 
 def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:
     networks = []
-    while at < end:
-        if end - at < 4:
-            raise ValueError("netlink attribute without a whole header")
-        length, _ = ATTR.unpack_from(data, at)
-        if length < 4 or at + length > end:
-            raise ValueError(f"allowed IP of {length} bytes in a rest of {end - at}")
+    for _, first, last in attributes(data, at, end):
         family = mask = -1
         packed = b""
-        for kind, start, stop in attributes(data, at + 4, at + length):
+        for kind, start, stop in attributes(data, first, last):
             if kind == IP_ADDRESS:
                 packed = data[start:stop]
             elif kind == IP_MASK:
@@ -116,7 +102,6 @@ def _decode_ips(data: bytes, at: int, end: int) -> list[Network]:
         if (family, len(packed)) not in _FAMILIES or not 0 <= mask <= len(packed) * 8:
             raise ValueError(f"allowed IP of family {family} with {len(packed)} bytes and mask {mask}")
         networks.append(Network(packed, mask))
-        at += (length + 3) & ~3
     return networks
 
 
