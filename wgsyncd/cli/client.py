@@ -41,8 +41,6 @@ class OtherConfigurationError(UserError):
 
 
 class _Connection(HTTPConnection):
-    """An HTTP connection to the control socket."""
-
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)

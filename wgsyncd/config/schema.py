@@ -75,7 +75,6 @@ class Interface(msgspec.Struct, frozen=True):
 
     @property
     def own_hosts(self) -> frozenset[Network]:
-        """The interface's own addresses as hosts."""
         return frozenset(parse_host(address.partition("/")[0]) for address in self.addresses)
 
 

@@ -114,8 +114,6 @@ NO_FACTS = RejectionFacts()
 
 
 class TransitionKind(StrEnum):
-    """The kinds of transitions."""
-
     ACTIVATE = "activate"
     EXPIRE = "expire"
     FIRST_HANDSHAKE = "first_handshake"  # the row is active already, and its device never had a handshake

@@ -89,8 +89,6 @@ def _from_zero(known: Iterable[str], values: Mapping[str, float]) -> dict[tuple[
 
 
 class Collector:
-    """Makes metric families from the daemon's status."""
-
     def __init__(self, status: DaemonStatus, exists: Exists) -> None:
         self.status, self._exists = status, exists
 

@@ -32,8 +32,6 @@ class Every(BaseTrigger):  # type: ignore[misc]  # The base class has no types.
 
 
 class Schedule:
-    """The jobs of one daemon."""
-
     def __init__(self, events: EventQueue) -> None:
         self._events = events
         self._scheduler: BackgroundScheduler | None = None

@@ -97,7 +97,6 @@ def attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]
 
 
 def number(form: Struct, data: bytes, start: int, end: int) -> int:
-    """The value of an attribute that holds one number."""
     if end - start != form.size:
         raise ValueError(f"netlink attribute has {end - start} bytes, not {form.size}")
     return int(form.unpack_from(data, start)[0])

@@ -161,8 +161,6 @@ E = TypeVar("E", bound=Bench[Any])
 
 
 class Scenario(NamedTuple, Generic[E]):
-    """One scenario of a demo."""
-
     name: str
     expected: str
     play: Callable[[E], Check[Any]]

@@ -279,7 +279,6 @@ def _rows_of_unrecorded(
 
 
 def _has_address(found: PeerState, row: DeviceRow) -> bool:
-    """Whether the peer has one of the row's addresses."""
     for text in row.addresses:
         with contextlib.suppress(ValueError):
             if parse_host(text) in found.config.allowed_ips:

@@ -72,7 +72,6 @@ class BandwidthPlan(Struct, frozen=True, kw_only=True):
 
 
 def bandwidth_plan(found: ShapingPreview, terms: Mapping[str, Terms], policy: ShapingPolicy) -> BandwidthPlan:
-    """The report of a preview."""
     return BandwidthPlan(
         begin=[
             LimitedDevice(

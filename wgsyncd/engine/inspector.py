@@ -69,7 +69,6 @@ class Inspector:
         self._calendar, self._now, self._decide, self._state, self._planes = calendar, now, decide, state, planes
 
     def calendar(self) -> UsageCalendar:
-        """The calendar of now."""
         return self._calendar(self._now())
 
     def preview(self) -> Decision:

@@ -56,8 +56,6 @@ class TrafficControl(Protocol):
 
 
 class ShapingCycle(NamedTuple):
-    """What one cycle wants and plans."""
-
     wanted: Wanted
     plan: ShapingPlan
     going: Mapping[tuple[str, PublicKey], tuple[Network, ...]]  # peers that this cycle removes: their addresses

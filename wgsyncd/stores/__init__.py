@@ -24,7 +24,6 @@ CONTROL_PLANES = {"mikyun": "wgsyncd.stores.mikyun", "nexavpn": "wgsyncd.stores.
 
 
 def settings_type(control_plane: str) -> "type[StoreSettings]":
-    """The type of a control plane's own settings."""
     return cast("type[StoreSettings]", import_module(f"{CONTROL_PLANES[control_plane]}.settings").SETTINGS)
 
 

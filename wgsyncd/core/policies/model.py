@@ -88,8 +88,6 @@ class AccessPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of owners."""
-
     id: str
     members: frozenset[str]  # ids of owners
     is_deleted: bool = False

@@ -53,7 +53,6 @@ def subtract(ranges: Ranges, others: Ranges) -> Ranges:
 
 
 def contains(ranges: Ranges, address: int) -> bool:
-    """Whether an address is in one of the ranges."""
     return any(first <= address <= last for first, last in ranges)
 
 

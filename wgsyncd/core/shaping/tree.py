@@ -155,7 +155,6 @@ class KernelState:
 
 
 def link_name(direction: Direction, number: int) -> str:
-    """The name of a link."""
     return f"{LINKS[direction]}{number or ''}"
 
 

@@ -16,8 +16,6 @@ ACCEPTED = "accepted"  # the counter of all that is let through
 
 
 class Statement(NamedTuple):
-    """One statement of a rule."""
-
     text: str
     shown: Any  # the decoded JSON
 
@@ -74,7 +72,6 @@ def _vmap(key: str, name: str) -> Statement:
 
 
 def profile_chain(profile: str) -> tuple[Rule, ...]:
-    """The rules of a profile's chain."""
     return (
         *((_ct(f"{ip} daddr", f"@dns{v}"), _TCP_OR_UDP, _DNS_PORT, _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),
         *((_ct(f"{ip} daddr", f"@d{v}_{profile}"), _counter(ACCEPTED), _ACCEPT) for ip, v in _FAMILIES),

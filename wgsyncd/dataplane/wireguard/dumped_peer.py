@@ -31,7 +31,6 @@ _FAMILIES = {(int(AF_INET), 4), (int(AF_INET6), 16)}
 
 
 def decode_key(data: bytes, start: int, end: int) -> bytes:
-    """A key of 32 bytes."""
     if end - start != KEY_BYTES:
         raise ValueError(f"key has {end - start} bytes, not {KEY_BYTES}")
     return data[start:end]

@@ -51,7 +51,6 @@ def _value(definition: str) -> str:
 
 
 def reference(table: str, column: str) -> str:
-    """The definition of a column in the reference schema."""
     script = resources.text("sql/mikyun/mikyun_cloud.sql")
     of_table = re.search(rf"CREATE TABLE {table} \((.*?)\n\)", script, re.DOTALL)[1]  # type: ignore[index]
     definition = re.search(rf"^\s*{column}\s+(.*?),?$", of_table, re.MULTILINE)[1]  # type: ignore[index]
