@@ -64,7 +64,7 @@ def running(node: Node, config: Path) -> Iterator[Work]:
     orders = AdminRequests(made, config, lambda: node.settings.node.zone, lambda: bell.put(True))
     listed = DeviceList(node.status, lambda: node.settings, orders.ask_usage)
     routes = orders.routes(lambda: status_report.of_daemon(node.status, node.settings, config), listed.report)
-    routes = {**pages(node.status, lambda: True), **routes}
+    routes = {**pages(lambda: node.status, lambda: True), **routes}
     server = ControlSocket(control_socket.path(), routes)
 
     def obey() -> None:

@@ -155,6 +155,6 @@ def test_the_metrics_count_rows_by_what_hinders_them(node: Node) -> None:
     for number in (5, 6, 7):
         node.traffic(number, 9)
     node.account()
-    text = generate_latest(metrics.registry(node.status)).decode()
+    text = generate_latest(metrics.registry(lambda: node.status)).decode()
     assert "wgsyncd_locked_rows 1.0" in text
     assert "wgsyncd_refused_rows 2.0" in text

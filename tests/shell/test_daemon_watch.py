@@ -28,7 +28,8 @@ def test_each_type_of_condition_is_counted_before_the_first_one(node: Node, daem
     daemon._begin_with(node.settings)
     daemon._schedule.disarm()
     assert node.status.store_conditions == {"parent_conflict": 0, "devices_over_limit": 0}
-    assert 'wgsyncd_conditions{type="parent_conflict"} 0.0' in generate_latest(metrics.registry(node.status)).decode()
+    shown = generate_latest(metrics.registry(lambda: node.status)).decode()
+    assert 'wgsyncd_conditions{type="parent_conflict"} 0.0' in shown
 
 
 def test_a_change_is_found(node: Node, daemon: Daemon) -> None:

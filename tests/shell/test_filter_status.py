@@ -19,7 +19,7 @@ PLAN = "90f0bf914384d5a1c07e62fb8d3390ac"
 
 
 def exposed(found: FilterStatus) -> list[str]:
-    return generate_latest(metrics.registry(DaemonStatus(policies=found))).decode().splitlines()
+    return generate_latest(metrics.registry(lambda: DaemonStatus(policies=found))).decode().splitlines()
 
 
 def test_no_field_of_the_packet_filter_is_forgotten() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import re
@@ -12,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,7 @@ class Http:
     def __init__(self, status: DaemonStatus, host: str = "127.0.0.1") -> None:
         self.alive = True
         self.status = status
-        self.server = MonitoringServer(pages(status, lambda: self.alive))
+        self.server = MonitoringServer(pages(lambda: status, lambda: self.alive))
         self.server.listen((host, 0))
         assert self.server.address
         self.address = self.server.address
@@ -136,14 +138,14 @@ def test_no_field_of_health_is_forgotten() -> None:
     silent |= {"rows", "terms", "dumps", "history", "held"}  # for `wgsyncd devices` and the page
     interfaces, shaping = {"wg0": InterfaceStatus(True)}, ShapingStatus(False, {}, 7, 7, 7, "")
     values = {"interfaces": interfaces, "shaping": shaping, "policies": FilterStatus(withheld=7), "is_active": False}
-    before = metrics.registry(DaemonStatus())
+    before = metrics.registry(DaemonStatus)
     for field in (one for one in dataclasses.fields(DaemonStatus) if one.name not in silent):
         status = DaemonStatus()
         value: object = not getattr(status, field.name)
         if isinstance(getattr(status, field.name), Mapping):
             value = {("wg0", "add") if field.name.startswith("change") else "reconcile": 7}
         setattr(status, field.name, values.get(field.name, value))
-        assert exposed(metrics.registry(status)) != exposed(before), field.name
+        assert exposed(metrics.registry(partial(copy.copy, status))) != exposed(before), field.name
 
 
 def exposed(registry: CollectorRegistry) -> list[str]:
@@ -210,7 +212,7 @@ def test_health_and_readiness(http: Http) -> None:
 
 
 def nothing() -> MonitoringServer:
-    return MonitoringServer(pages(DaemonStatus(), lambda: True))
+    return MonitoringServer(pages(DaemonStatus, lambda: True))
 
 
 def test_the_port_is_free_at_once() -> None:
@@ -266,7 +268,7 @@ import os, sys
 os.environ["LISTEN_PID"] = str(os.getpid())
 from wgsyncd.daemon.monitoring import MonitoringServer, pages
 from wgsyncd.engine.status import DaemonStatus
-server = MonitoringServer(pages(DaemonStatus(), lambda: True))
+server = MonitoringServer(pages(DaemonStatus, lambda: True))
 for _ in range(2):
     server.listen(("127.0.0.1", 1))
     print(server.address[1], flush=True)

@@ -30,7 +30,7 @@ def exported() -> set[str]:
     status = DaemonStatus(interfaces={"wg0": InterfaceStatus(True, peers=(PEER,))}, intervals={"account": 15})
     status.shaping = ShapingStatus(True, {"standard": 1}, 0, 0, 0, "")
     status.sampled_at, status.store_conditions = {"wg0": 1.7e9}, {"parent_conflict": 0}
-    return {sample.name for family in metrics.registry(status).collect() for sample in family.samples}
+    return {sample.name for family in metrics.registry(lambda: status).collect() for sample in family.samples}
 
 
 def promtool(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

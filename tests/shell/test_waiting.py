@@ -34,7 +34,7 @@ def full() -> DaemonStatus:
 @pytest.mark.parametrize(("metric", "field"), PAIRS)
 def test_what_waits_is_measured_alerted_drawn_and_shown(metric: str, field: str) -> None:
     name = f"wgsyncd_{metric}"
-    assert f"{name} 1.0" in generate_latest(metrics.registry(full())).decode()
+    assert f"{name} 1.0" in generate_latest(metrics.registry(full)).decode()
     assert name in {one for alert in alerts() for one in names(alert.expr)} or metric == "spool_pending_counters"
     assert name in {one for _, expr in queries() for one in names(expr)}
     assert field in {one.name for one in msgspec.structs.fields(StatusReport)}

@@ -64,7 +64,7 @@ class Daemon:
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
         self._front_page = FrontPage(lambda: self.settings, status, self._report, self.devices.report)
-        served = pages(status, self._is_alive, machine.has_interface)
+        served = pages(lambda: status.now(machine.has_interface), self._is_alive)
         self._monitoring = MonitoringServer(served, self._front_page.answer)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline

@@ -53,7 +53,6 @@ _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ..
     ("interface_sent_bytes", "Bytes sent to the live peers. Falls with a removal.", lambda one: one.sent),
 )
 
-Exists = Callable[[str], bool]  # whether a network interface of this name is there now
 Labels = TypeVar("Labels", bound=tuple[str, ...])  # the values of a metric's labels
 
 
@@ -89,12 +88,12 @@ def _from_zero(known: Iterable[str], values: Mapping[str, float]) -> dict[tuple[
 
 
 class Collector:
-    def __init__(self, status: DaemonStatus, exists: Exists) -> None:
-        self.status, self._exists = status, exists
+    def __init__(self, status: Callable[[], DaemonStatus]) -> None:
+        self._status = status
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("wgsyncd_build", "The running version of wgsyncd.", {"version": __version__})
-        status = self.status.now(self._exists)
+        status = self._status()
         for families in (_work, _interfaces, _rows, _safety, _policies, _shaping, _state, _per_peer):
             yield from families(status)
 
@@ -273,10 +272,10 @@ def _per_peer(status: DaemonStatus) -> Iterator[Metric]:
     yield from (sent, received, handshake)
 
 
-def registry(status: DaemonStatus, exists: Exists = lambda _: True) -> CollectorRegistry:
-    """The metrics of the status, of this process and of its Python."""
+def registry(status: Callable[[], DaemonStatus]) -> CollectorRegistry:
+    """The metrics of the status, of this process and of its Python. ``status``: gives the status of now."""
     whole = CollectorRegistry()
-    whole.register(Collector(status, exists))
+    whole.register(Collector(status))
     ProcessCollector(registry=whole)
     PlatformCollector(registry=whole)
     return whole

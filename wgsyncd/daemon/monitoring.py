@@ -8,7 +8,7 @@ from functools import partial
 
 from wgsyncd.core.network import is_loopback
 from wgsyncd.daemon.http import TEXT, HttpServer, Request, Response, Routes
-from wgsyncd.daemon.metrics import Exists, exposition, registry
+from wgsyncd.daemon.metrics import exposition, registry
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 from wgsyncd.redact import escape_control, redact
@@ -16,9 +16,9 @@ from wgsyncd.redact import escape_control, redact
 _LISTEN_FDS_START = 3  # sd_listen_fds(3)
 
 
-def pages(status: DaemonStatus, alive: Callable[[], bool], exists: Exists = lambda _: True) -> Routes:
-    """The paths. The clients' threads call ``alive`` and ``exists``, which may only read."""
-    metrics = registry(status, exists)
+def pages(status: Callable[[], DaemonStatus], alive: Callable[[], bool]) -> Routes:
+    """The paths. The clients' threads ask for the ``status`` of now, and whether the main loop is ``alive``."""
+    metrics = registry(status)
 
     def scrape(request: Request) -> Response:
         content_type, body = exposition(metrics, request.accept)
@@ -28,11 +28,12 @@ def pages(status: DaemonStatus, alive: Callable[[], bool], exists: Exists = lamb
         return _text("" if alive() else "the main loop has not reported lately")
 
     def readiness(_: Request) -> Response:
-        if not status.reconciled:
+        now = status()
+        if not now.reconciled:
             return _text("no complete reconcile since start")
-        if not (now := status.now(exists)).compares:
+        if not now.compares:
             return _text(f"no interface can be compared: {'; '.join(now.interface_errors.values())}")
-        return _text("" if status.database_up else f"the database does not serve wgsyncd: {status.database_error}")
+        return _text("" if now.database_up else f"the database does not serve wgsyncd: {now.database_error}")
 
     return {"/metrics": {"GET": scrape}, "/healthz": {"GET": liveness}, "/readyz": {"GET": readiness}}
 

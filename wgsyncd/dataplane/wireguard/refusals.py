@@ -26,10 +26,10 @@ def errno_name(number: int) -> str:
     return _NAMES.get(number, str(number))
 
 
-def kernel_error(interface: str, number: int, text: str = "") -> WireGuardError:
+def kernel_error(interface: str, number: int) -> WireGuardError:
     """The error for an errno of the kernel. ENODEV becomes InterfaceMissing."""
     kind = InterfaceMissing if number == errno.ENODEV else WireGuardError
-    return kind(interface, errno_name(number), text or TEXTS.get(number) or os.strerror(number))
+    return kind(interface, errno_name(number), TEXTS.get(number) or os.strerror(number))
 
 
 def apply_changes(

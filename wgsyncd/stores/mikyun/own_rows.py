@@ -230,9 +230,9 @@ class OwnRows:
                 connection.execute(_TELL + places, values)
 
 
-def purge_moves(connection: Connection, age: int = 86400) -> None:
-    """Delete the moves that are older than ``age`` seconds. Every node has scanned the table since."""
-    connection.execute("DELETE FROM wgsyncd_moves WHERE moved_at < UNIX_TIMESTAMP() - %s", (age,))
+def purge_moves(connection: Connection) -> None:
+    """Delete the moves that are older than a day. Every node has scanned the table since."""
+    connection.execute("DELETE FROM wgsyncd_moves WHERE moved_at < UNIX_TIMESTAMP() - 86400")
 
 
 def _exact(column: str) -> str:
