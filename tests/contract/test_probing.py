@@ -48,7 +48,7 @@ FOUND: dict[str, tuple[Sequence[str], str, Severity, str, bool]] = {
     "a day for a time": ((D + "MODIFY last_handshake_at DATE",), "customer_devices", FAULT, "last_handshake_at is of type date", True),
     "seconds for a time": ((D + "MODIFY qr_expires_at INT",), "customer_devices", FAULT, "qr_expires_at is of type int", False),
     "a time that moves": ((D + "MODIFY created_at TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP ON UPDATE CURRENT_TIMESTAMP",),
-                          "customer_devices", FAULT, "created_at changes with each booking", True),
+                          "customer_devices", FAULT, "created_at changes with each posting", True),
     "a time that moves by default": (("SET SESSION explicit_defaults_for_timestamp = 0", D + "MODIFY issued_at TIMESTAMP",), "customer_devices", FAULT, "issued_at changes", True),
     "a word that is not there": ((D + "MODIFY status ENUM('issued', 'active', 'it''s') NOT NULL DEFAULT 'issued'",),
                                  "customer_devices", FAULT, "cannot be expired", True),

@@ -29,7 +29,6 @@ from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
 from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
@@ -128,9 +127,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _adopt(settings: Settings, agent: Agent, action: AuditAction) -> None:
     """Write that the node is adopted, or that this is undone."""
-    calendar = UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
     event = AuditEvent(action, settings.node.name, AuditFacts(by=options.admin()))
-    agent.store.adopt(accepted=action is AuditAction.NODE_ADOPTED, audit=[event], calendar=calendar)
+    agent.store.adopt(accepted=action is AuditAction.NODE_ADOPTED, audit=[event], calendar=agent.inspector.calendar())
 
 
 def _sync() -> None:

@@ -1,6 +1,6 @@
 """Show traffic that was set aside because no link can carry so much. Release or drop it.
 
-Bytes that no link can carry in that time are not booked. They wait here, with their device and their times. If the
+Bytes that no link can carry in that time are not accounted. They wait here, with their device and their times. If the
 traffic was real, `wgsyncd quarantine release 7` adds it to the figures of the device. If not,
 `wgsyncd quarantine drop 7` forgets it. The device stays connected, and its further traffic is counted as always.
 
@@ -68,13 +68,10 @@ def run(args: argparse.Namespace) -> int:
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
 
-    def calendar() -> UsageCalendar:
-        return UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
-
     if args.action == "list":
         held = agent.store.quarantine()
     else:
-        held = _WORK[args.action](agent.store, frozenset(args.ids), calendar)
+        held = _WORK[args.action](agent.store, frozenset(args.ids), agent.inspector.calendar)
     names = Labels.of_rows(agent.store.snapshot().rows if held else ())
     report = QuarantineReport(
         quarantine=[
@@ -82,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
             for number, delta in held
         ]
     )
-    output.print_report(report, _lines(report, calendar(), args.action), json=args.json)
+    output.print_report(report, _lines(report, agent.inspector.calendar(), args.action), json=args.json)
     return 0
 
 

@@ -19,7 +19,6 @@ from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.core.identity import Holder, Verdict
-from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import UserError
 
 
@@ -54,8 +53,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if not args.yes:
         _confirm(node, holder)
-    calendar = UsageCalendar(agent.clock.now(), int(settings.usage.bucket_width), settings.node.zone)
-    agent.holding.take_over(holder, options.admin(), calendar)
+    agent.holding.take_over(holder, options.admin(), agent.inspector.calendar())
     report = _report(node, holder, taken_over=True)
     todo = f"node {node} is this machine's now: start wgsyncd here (systemctl start wgsyncd)"
     output.print_report(report, [*_lines(node, holder), (todo, "")], json=args.json)

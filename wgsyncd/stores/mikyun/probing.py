@@ -87,7 +87,7 @@ class Probe:
         if is_table and "id" in columns and keys is not None and keys.get("primary") != "id":
             drop = "DROP PRIMARY KEY, " if "primary" in keys else ""
             todo = self._alter(DEVICES, f"{drop}ADD PRIMARY KEY (id)")
-            yield fault(DEVICES, "its primary key is not id alone: a booking could meet two rows, or none", todo)
+            yield fault(DEVICES, "its primary key is not id alone: a posting could meet two rows, or none", todo)
         if "id" in columns and columns["id"].type not in _WHOLE:
             yield fault(
                 DEVICES, f"id is of type {columns['id'].written}: wgsyncd needs whole numbers", self._show(DEVICES)
@@ -133,7 +133,7 @@ class Probe:
                 yield fault(DEVICES, why, todo)
         for name, one in columns.items():
             if "on update" in one.extra and name != "updated_at":
-                why = f"{name} changes with each booking (ON UPDATE), and it is not wgsyncd's to change"
+                why = f"{name} changes with each posting (ON UPDATE), and it is not wgsyncd's to change"
                 yield fault(DEVICES, why, self._modify(DEVICES, name, one, one.written))
         if status := columns.get("status"):
             yield from self._status(status)
