@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 from wgsyncd.core.inspect.answers import HOURS
 from wgsyncd.core.inspect.verify import Day
 from wgsyncd.core.quarantine import QuarantineEntry
-from wgsyncd.core.state import MEMORY, Removal
+from wgsyncd.core.records import PeerRecords
+from wgsyncd.core.state import MEMORY, InterfaceCheckpoint, NodeState, Removal
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.holding import AnyConnection
-from wgsyncd.stores.own_values import quarantine_entry
+from wgsyncd.stores.holding import AnyConnection, Dialect
+from wgsyncd.stores.own_values import quarantine_entry, spool_position, stored_condition, stored_time
 
 
 class History(NamedTuple):
@@ -44,24 +45,41 @@ def range_of(day: Day) -> tuple[str, str]:
     return day.name, (date.fromisoformat(day.name) + timedelta(days=1)).isoformat()
 
 
-def load_quarantine(connection: AnyConnection, table: str, node: str) -> tuple[QuarantineEntry, ...]:
+def node_state(
+    connection: AnyConnection, dialect: Dialect, node: str, row: Sequence[Any], records: PeerRecords
+) -> NodeState:
+    """The node state in the open transaction. ``row``: the revision, the spool's position and the receipt."""
+
+    def rows(columns: str, table: str, order: str = "") -> Sequence[tuple[Any, ...]]:
+        return connection.query(f"SELECT {columns} FROM {dialect.prefix}{table} WHERE node = %s{order}", (node,))  # noqa: S608
+
+    revision, spool, receipt = row
+    marks = rows("interface, epoch, sampled_at", "interfaces")
+    return NodeState(
+        int(revision),
+        records,
+        {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in marks},
+        frozenset(stored_condition(*values) for values in rows(dialect.conditions, "conditions")),
+        spool_position(spool, dialect.nodes, node),
+        tuple(boot for (boot,) in rows("boot", "boots", " ORDER BY first_seen")),
+        tuple(Removal(*values) for values in rows(dialect.removals, "removals", " ORDER BY id")),
+        receipt,
+    )
+
+
+def load_quarantine(connection: AnyConnection, dialect: Dialect, node: str) -> tuple[QuarantineEntry, ...]:
     """The node's deltas in quarantine, oldest first."""
-    columns = "id, interface, row_id, device, rx, tx, since, until"
+    columns, table = "id, interface, row_id, device, rx, tx, since, until", f"{dialect.prefix}quarantine"
     found = connection.query(f"SELECT {columns} FROM {table} WHERE node = %s ORDER BY id", (node,))  # noqa: S608
     return tuple(quarantine_entry(*values) for values in found)
 
 
-def load_removals(connection: AnyConnection, table: str, columns: str, node: str) -> tuple[Removal, ...]:
-    """What the guard remembers. Some may be older than an hour. ``columns``: of the fields of a removal, in order."""
-    found = connection.query(f"SELECT {columns} FROM {table} WHERE node = %s ORDER BY id", (node,))  # noqa: S608
-    return tuple(Removal(*values) for values in found)
-
-
-def save_removals(connection: AnyConnection, table: str, columns: str, node: str, removals: Sequence[Removal]) -> None:
+def save_removals(connection: AnyConnection, dialect: Dialect, node: str, removals: Sequence[Removal]) -> None:
     """Add to the memory in the open transaction, and forget what is too old, as :func:`remembered` does."""
     if not removals:
         return
-    now, count = removals[-1].at, len(columns.split(","))
+    table, columns, now = f"{dialect.prefix}removals", dialect.removals, removals[-1].at
+    count = len(columns.split(","))
     connection.execute(f"DELETE FROM {table} WHERE node = %s AND uptime < %s", (node, now - MEMORY))  # noqa: S608
     connection.execute(f"UPDATE {table} SET uptime = %s WHERE node = %s AND uptime > %s", (now, node, now))  # noqa: S608
     for one in removals:

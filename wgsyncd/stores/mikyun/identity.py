@@ -3,7 +3,6 @@
 from wgsyncd.stores.holding import Dialect
 
 # The time of now by the server's clock. The session's time zone is an offset, so the conversion is exact.
-REMOVALS = "uptime, removed, demanded, peers"  # without "access": this control plane has no policies
 _NOW = "UNIX_TIMESTAMP(NOW(6))"
 MARIADB = Dialect(
     prefix="wgsyncd_",
@@ -17,4 +16,6 @@ SET n.heartbeat = {_NOW}, n.interfaces = %s, b.last_seen = {_NOW}, b.uptime = {{
 WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND GREATEST(b.uptime, n.uptime) <= {{uptime}}
 """,  # noqa: S608
     of_node=("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside"),
+    conditions="kind, subject, label, detail",
+    removals="uptime, removed, demanded, peers",  # without "access": this control plane has no policies
 )

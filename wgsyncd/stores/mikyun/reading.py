@@ -8,17 +8,11 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.records import PeerRecord, PeerRecords
-from wgsyncd.core.state import InterfaceCheckpoint, NodeState
-from wgsyncd.stores.alike import load_removals
+from wgsyncd.core.state import NodeState
+from wgsyncd.stores.alike import node_state
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.identity import REMOVALS
-from wgsyncd.stores.own_values import (
-    record_epoch,
-    record_state,
-    spool_position,
-    stored_condition,
-    stored_time,
-)
+from wgsyncd.stores.mikyun.identity import MARIADB
+from wgsyncd.stores.own_values import record_epoch, record_state, stored_time
 
 _PEERS = "wgsyncd_peers"
 
@@ -71,21 +65,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
                 handshake,
                 times.setdefault(at, stored_time(at)),
             ))  # fmt: skip
-        interfaces = connection.query(
-            "SELECT interface, epoch, sampled_at FROM wgsyncd_interfaces WHERE node = %s", (node,)
-        )
-        standing = connection.query(
-            "SELECT kind, subject, label, detail FROM wgsyncd_conditions WHERE node = %s", (node,)
-        )
-        known = load_removals(connection, "wgsyncd_removals", REMOVALS, node)
-        boots = connection.query("SELECT boot FROM wgsyncd_boots WHERE node = %s ORDER BY first_seen", (node,))
-    marks = {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces}
-    seq, spool, receipt = found[0]
-    conditions = frozenset(stored_condition(*values) for values in standing)
-    written_in = tuple(boot for (boot,) in boots)
-    return NodeState(
-        int(seq), records, marks, conditions, spool_position(spool, "wgsyncd_nodes", node), written_in, known, receipt
-    )
+        return node_state(connection, MARIADB, node, found[0], records)
 
 
 BEYOND = 2**63  # a column BIGINT UNSIGNED of the application may hold ids from here on. wgsyncd's columns hold none

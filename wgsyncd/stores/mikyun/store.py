@@ -54,13 +54,14 @@ class MariaDBStore:
     is_active = True
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
-        self._node, self._zone, self._interfaces = settings.node.name, settings.node.zone, tuple(settings.interfaces)
+        self._node, self._zone = settings.node.name, settings.node.zone
         names = [one.store_name for one in settings.interfaces.values()]
         self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
         own = mikyun(settings)
         self._qr_lifetime, self._swapped = int(own.qr.lifetime), own.perspective == "device"
         self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
         self._connection.on_answer = on_answer
+        self._place = NodeHolder(self._connection, MARIADB, self._node, tuple(settings.interfaces))
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema, self._language, self._is_loaded, self._probed = Schema(), own.language, False, False
         self._log = log.get("store")
@@ -102,9 +103,6 @@ class MariaDBStore:
             self._aside,
             self._changer,
         )
-
-    def _place(self) -> NodeHolder:
-        return NodeHolder(self._connection, MARIADB, self._node, self._interfaces)
 
     def _ensure_inspected(self) -> None:
         """Connect if there is no connection: what :meth:`_inspect` finds decides how statements are written."""
@@ -168,7 +166,7 @@ class MariaDBStore:
         """MariaDB has no notifications."""
 
     def holder(self) -> Holder | None:
-        return self._place().load()
+        return self._place.load()
 
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
@@ -177,22 +175,22 @@ class MariaDBStore:
         writer = self._writer()
         if seen is None:
             begin_node(writer, calendar)
-        return self._place().claim(identity, uptime, seen, displaced, lambda: writer.insert_audit(audit, calendar.now))
+        return self._place.claim(identity, uptime, seen, displaced, lambda: writer.insert_audit(audit, calendar.now))
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:  # noqa: ARG002
-        result = self._place().beat(identity, uptime)
+        result = self._place.beat(identity, uptime)
         self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
         return result
 
     def other_nodes(self) -> Sequence[OtherNode]:
-        return self._place().others()
+        return self._place.others()
 
     def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         writer = self._writer()
-        self._place().take_name_from(node, lambda: writer.insert_audit(audit, calendar.now))
+        self._place.take_name_from(node, lambda: writer.insert_audit(audit, calendar.now))
 
     def release(self, identity: Identity) -> None:
-        self._place().release(identity)
+        self._place.release(identity)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._probe()
@@ -221,7 +219,7 @@ class MariaDBStore:
         return load_usage(self._connection, self._own, devices, calendar, swapped=self._swapped)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, "wgsyncd_quarantine", self._node)
+        return load_quarantine(self._connection, MARIADB, self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return still_quarantined(self._writer(), ids)
@@ -232,11 +230,11 @@ class MariaDBStore:
         resolve_quarantine(self._writer(), ids, postings, audit, calendar)
 
     def approve(self, plan_id: str) -> None:
-        self._place().approve(plan_id)
+        self._place.approve(plan_id)
 
     def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
         writer = self._writer()
-        self._place().adopt(lambda: writer.insert_audit(audit, calendar.now), accepted=accepted)
+        self._place.adopt(lambda: writer.insert_audit(audit, calendar.now), accepted=accepted)
 
     def close(self) -> None:
         self._connection.close()

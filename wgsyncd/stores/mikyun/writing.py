@@ -27,7 +27,7 @@ from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.mikyun import pieces, records, usual
 from wgsyncd.stores.mikyun.changing import TIME_IS_UP, Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
-from wgsyncd.stores.mikyun.identity import MARIADB, REMOVALS
+from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.reading import stored_id, to_datetime
 from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.set_aside import Aside, Waiting
@@ -171,7 +171,7 @@ class StateWriter:
                 (self.node, q.interface, stored_id(q.row_id), q.device[:64], q.rx, q.tx, q.since, q.until),
             )
         self._keep_conditions(writes, now)
-        save_removals(self.connection, "wgsyncd_removals", REMOVALS, self.node, writes.removals)
+        save_removals(self.connection, MARIADB, self.node, writes.removals)
         self.insert_audit(writes.events(), now)
 
     def _close_pieces(self, interface: str) -> None:

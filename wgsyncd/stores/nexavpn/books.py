@@ -20,7 +20,7 @@ from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.alike import save_removals
 from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection
-from wgsyncd.stores.nexavpn.holding import POSTGRES, REMOVALS
+from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.pieces import (
     BUCKETS,
     DAYS,
@@ -117,7 +117,7 @@ class StateWriter:
             self.post(parts.rest, writes.history)
             self._keep_interfaces(writes)
             self._keep_conditions(writes, calendar.now)
-            save_removals(self.connection, "wgsyncd.removals", REMOVALS, self.node, writes.removals)
+            save_removals(self.connection, POSTGRES, self.node, writes.removals)
             for q in writes.quarantined:
                 self.connection.execute(
                     "INSERT INTO wgsyncd.quarantine (node, interface, row_id, device, rx, tx, since, until)"

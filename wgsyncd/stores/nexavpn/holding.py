@@ -2,7 +2,6 @@
 
 from wgsyncd.stores.holding import Dialect
 
-REMOVALS = "uptime, removed, demanded, peers, access"
 _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 POSTGRES = Dialect(
     prefix="wgsyncd.",
@@ -23,4 +22,6 @@ WHERE b.node = beaten.node AND b.boot = beaten.boot
         "node_states", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "buckets",
         "days", "totals",
     ),
+    conditions="type, subject, name, reason",
+    removals="uptime, removed, demanded, peers, access",
 )  # fmt: skip

@@ -5,17 +5,11 @@ from sys import intern
 
 from wgsyncd.core.model import DeviceId, DeviceRow, PublicKey
 from wgsyncd.core.records import PeerRecord, PeerRecords
-from wgsyncd.core.state import InterfaceCheckpoint, NodeState
-from wgsyncd.stores.alike import load_removals
+from wgsyncd.core.state import NodeState
+from wgsyncd.stores.alike import node_state
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.holding import REMOVALS
-from wgsyncd.stores.own_values import (
-    record_epoch,
-    record_state,
-    spool_position,
-    stored_condition,
-    stored_time,
-)
+from wgsyncd.stores.nexavpn.holding import POSTGRES
+from wgsyncd.stores.own_values import record_epoch, record_state, stored_time
 
 _TABLE = "wgsyncd.peers"
 _PEERS = """
@@ -48,22 +42,4 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
                 rx % 2**64, tx % 2**64, handshake,
                 times.setdefault(at, stored_time(at)),
             ))  # fmt: skip
-        interfaces = connection.query(
-            "SELECT interface, epoch, sampled_at FROM wgsyncd.interfaces WHERE node = %s", (node,)
-        )
-        standing = connection.query(
-            "SELECT type, subject, name, reason FROM wgsyncd.conditions WHERE node = %s", (node,)
-        )
-        removals = load_removals(connection, "wgsyncd.removals", REMOVALS, node)
-        boots = connection.query("SELECT boot FROM wgsyncd.boots WHERE node = %s ORDER BY first_seen", (node,))
-    revision, spool, receipt = found[0]
-    return NodeState(
-        int(revision),
-        records,
-        {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in interfaces},
-        frozenset(stored_condition(*values) for values in standing),
-        spool_position(spool, "wgsyncd.node_states", node),
-        tuple(boot for (boot,) in boots),
-        removals,
-        receipt,
-    )
+        return node_state(connection, POSTGRES, node, found[0], records)

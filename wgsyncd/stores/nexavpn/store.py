@@ -57,6 +57,7 @@ class NexaStore:
         self._listener: Listener | None = None
         self._connection = Connection(own.database, on_connect=self._prepare)
         self._connection.on_answer = on_answer
+        self._place = NodeHolder(self._connection, POSTGRES, self._node, tuple(settings.interfaces))
         keys = read_keys(own.preshared_keys)
         self._rows = RowCache(self._node, Requirements(
             {}, lambda text, row: open_envelope(text, row, keys), frozenset(own.devices.inactive),
@@ -80,10 +81,6 @@ class NexaStore:
     def _called(self, one: str) -> str:
         """What people call the device or policy with this id, "" if the last rows did not say."""
         return self._rows.called(one) or (self._policies.name_of(one) if self._policies is not None else "")
-
-    @property
-    def _place(self) -> NodeHolder:
-        return NodeHolder(self._connection, POSTGRES, self._node, tuple(self._interfaces))
 
     def _ensure_prepared(self) -> None:
         """Connect if there is no connection: an audit row names a gateway."""
@@ -236,7 +233,7 @@ class NexaStore:
         return usage.device_usage(self._connection, self._node, devices, calendar)
 
     def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, "wgsyncd.quarantine", self._node)
+        return load_quarantine(self._connection, POSTGRES, self._node)
 
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return usage.still_quarantined(self._connection, self._node, ids)
