@@ -30,7 +30,7 @@ LINES = (
      ("pyroute2", "theirs"), ("pyroute2", "ours"), None),
     ("commit_vs_bare_sql", "post a poll in which all moved", "bare `UPDATE … JOIN` with literals", 1.6,
      ("commit", "ours"), ("commit", "bare"), ("commit", "everything")),
-    ("partial_vs_full_poll", "book a poll in which 1 % moved", "all moved", 0.1,
+    ("partial_vs_full_poll", "post a poll in which 1 % moved", "all moved", 0.1,
      ("commit", "partial"), ("commit", "ours"), None),
 )  # fmt: skip
 LARGE = {"dump_vs_wg_show": 0.5, "fill_vs_setconf": 1.9, "served_vs_setconf": 1.5, "restore_vs_setconf": 1.2,
