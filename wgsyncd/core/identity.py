@@ -42,10 +42,6 @@ class Holder(NamedTuple):
     age: float | None  # seconds since then. None: the holder has stopped
     revision: int = 0  # of the node state
 
-    def beat_within(self, seconds: float) -> bool:
-        """Whether a heartbeat came in the last ``seconds``."""
-        return self.age is not None and self.age <= seconds
-
 
 class OtherNode(NamedTuple):
     """A node with another name."""
@@ -83,7 +79,7 @@ def judge(holder: Holder | None, me: Identity, uptime: float) -> Verdict:
         return Verdict.OWN if same_machine or here else Verdict.STOPPED
     if same_machine and known.boot != me.boot and holder.age >= uptime:
         return Verdict.OWN
-    return Verdict.TAKEN if holder.beat_within(SILENCE) else Verdict.SILENT
+    return Verdict.TAKEN if holder.age <= SILENCE else Verdict.SILENT
 
 
 class Claimed(NamedTuple):

@@ -7,13 +7,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from wgsyncd.demo.node import Node
 from wgsyncd.demo.observation import Check, Outcome, R, Sample
 from wgsyncd.demo.processes import CommandFailed
-from wgsyncd.demo.testbed import Customer, WgKind, WgPeer
+from wgsyncd.demo.testbed import Customer, WgPeer
 
 UP, DOWN = 300_000, 900_000  # bytes that a customer sends and receives
 GIB = 1 << 30
@@ -166,10 +165,5 @@ class Scenario(NamedTuple, Generic[E]):
     play: Callable[[E], Check[Any]]
 
 
-class Opener(Protocol):
-    """Starts the database and the testbed with the rows of the fixtures, and ends them afterwards."""
-
-    def __call__(
-        self, directory: Path, kind: WgKind, *, pace: float, show: Callable[[Sample[Any]], None]
-    ) -> AbstractContextManager[Bench[Any]]:
-        """Open an environment whose daemons do not run yet. It has the files of its nodes below ``directory``."""
+Opener = Callable[..., AbstractContextManager[Bench[Any]]]
+"""Opens an environment below a directory, whose daemons do not run yet, and ends it: see ``opened`` of each one."""

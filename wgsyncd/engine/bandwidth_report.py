@@ -1,10 +1,9 @@
 """Reports what bandwidth the devices of an owner have, and how much of the month is used."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct, structs
 
-from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.shaping.preview import RateChange, ShapingPreview, previous_choice
 from wgsyncd.core.shaping.profiles import Direction, ShapingPolicy, Terms, choose
@@ -122,13 +121,6 @@ def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPoli
         monthly=profile.monthly if profile is not None else None,
         used=None if profile is None or bought.month is None else profile.used(bought.month),
     )
-
-
-def bandwidth_reports(
-    owners: Iterable[str], terms: Mapping[str, Terms], settings: Settings
-) -> dict[str, BandwidthReport | None]:  # fmt: skip
-    """The reports of several owners."""
-    return {one: bandwidth_report(one, terms, settings.shaping_policy) for one in set(owners)}
 
 
 def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:

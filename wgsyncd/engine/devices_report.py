@@ -16,7 +16,7 @@ from wgsyncd.core.model import NO_BYTES, DeviceRow, PeerState, PublicKey, finger
 from wgsyncd.engine import wording
 from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.bandwidth_report import BandwidthReport, bandwidth_reports
+from wgsyncd.engine.bandwidth_report import BandwidthReport, bandwidth_report
 from wgsyncd.engine.plan_report import iso
 from wgsyncd.engine.rates import Rates
 from wgsyncd.engine.status import DaemonStatus
@@ -267,7 +267,8 @@ def _reports(
     shown: Sequence[ListedDevice], usage: DeviceUsage, settings: Settings, now: float, status: DaemonStatus
 ) -> Iterator[DeviceReport]:
     reach = AccessTexts(status.policies)
-    bandwidths = bandwidth_reports((one.row.owner for one in shown if one.row is not None), status.terms, settings)
+    owners = {one.row.owner for one in shown if one.row is not None}
+    bandwidths = {one: bandwidth_report(one, status.terms, settings.shaping_policy) for one in owners}
     for one in shown:
         row, at = one.row, one.peer.latest_handshake / 1e9 if one.peer is not None else 0.0
         figures = usage.figures.get(row.id, {}) if row is not None else {}
