@@ -14,7 +14,7 @@ from wgsyncd.core.state import Allocation, InterfaceCheckpoint, Posting, WriteBa
 from wgsyncd.engine import wording
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
-from wgsyncd.stores.mikyun import figures
+from wgsyncd.stores.mikyun import totals
 
 LATER = NOW + 5 * 86400  # the day on which accounting started is out of range by then
 LATE_BUCKET, LATE_DAY = int(LATER // 900) * 900, calendar().day(LATER)
@@ -86,7 +86,7 @@ def test_figures_are_told_with_the_sums_under_them(tables: MikyunTables, store: 
 def test_many_devices_are_gone_through_in_parts(
     tables: MikyunTables, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "CHUNK", 2)
+    monkeypatch.setattr(totals, "CHUNK", 2)
     for number in (-3, 5, 6, 7, 900):
         tables.insert(number)
         book(store, number, Allocation(LATE_BUCKET, LATE_DAY, 10 + number, 1))

@@ -17,8 +17,8 @@ from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.dialect import MARIADB
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.probing import open_probe
 from wgsyncd.stores.mikyun.reading import to_seconds
 from wgsyncd.stores.mikyun.schema import statements

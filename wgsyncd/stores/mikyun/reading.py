@@ -11,7 +11,7 @@ from wgsyncd.core.records import PeerRecord, PeerRecords
 from wgsyncd.core.state import NodeState
 from wgsyncd.stores.alike import node_state
 from wgsyncd.stores.mikyun.connection import Connection
-from wgsyncd.stores.mikyun.identity import MARIADB
+from wgsyncd.stores.mikyun.dialect import MARIADB
 from wgsyncd.stores.own_values import record_epoch, record_state, stored_time
 
 _PEERS = "wgsyncd_peers"

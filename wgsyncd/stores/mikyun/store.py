@@ -25,9 +25,8 @@ from wgsyncd.stores.mikyun.changing import Changer
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.device_usage import load_usage
+from wgsyncd.stores.mikyun.dialect import MARIADB
 from wgsyncd.stores.mikyun.digest import Digest
-from wgsyncd.stores.mikyun.figures import load_totals
-from wgsyncd.stores.mikyun.identity import MARIADB
 from wgsyncd.stores.mikyun.later import post_set_aside, resolve_quarantine, still_quarantined
 from wgsyncd.stores.mikyun.own_rows import OwnRows, purge_moves
 from wgsyncd.stores.mikyun.probing import PROBE_AT_START, Probe, open_probe
@@ -38,6 +37,7 @@ from wgsyncd.stores.mikyun.set_aside import Aside
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.shape import CONFLICTS, CONTRACTS, DEVICES, LOGS, check_schema, read_shape
 from wgsyncd.stores.mikyun.terms import ContractTerms
+from wgsyncd.stores.mikyun.totals import load_totals
 from wgsyncd.stores.mikyun.trail import AuditTrail
 from wgsyncd.stores.mikyun.upkeep import begin_node, purge, refresh_windows, rows_apart
 from wgsyncd.stores.mikyun.usage_columns import UsageColumns

@@ -27,7 +27,7 @@ from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.mikyun import pieces, records, usual
 from wgsyncd.stores.mikyun.changing import TIME_IS_UP, Changer, RolledBack
 from wgsyncd.stores.mikyun.connection import Connection, Values
-from wgsyncd.stores.mikyun.identity import MARIADB
+from wgsyncd.stores.mikyun.dialect import MARIADB
 from wgsyncd.stores.mikyun.reading import stored_id, to_datetime
 from wgsyncd.stores.mikyun.row_text import QR_END
 from wgsyncd.stores.mikyun.set_aside import Aside, Waiting

@@ -20,7 +20,7 @@ from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.alike import save_removals
 from wgsyncd.stores.holding import rename_interfaces
 from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection
-from wgsyncd.stores.nexavpn.holding import POSTGRES
+from wgsyncd.stores.nexavpn.dialect import POSTGRES
 from wgsyncd.stores.nexavpn.pieces import (
     BUCKETS,
     DAYS,

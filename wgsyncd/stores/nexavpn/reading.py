@@ -8,7 +8,7 @@ from wgsyncd.core.records import PeerRecord, PeerRecords
 from wgsyncd.core.state import NodeState
 from wgsyncd.stores.alike import node_state
 from wgsyncd.stores.nexavpn.connection import Connection
-from wgsyncd.stores.nexavpn.holding import POSTGRES
+from wgsyncd.stores.nexavpn.dialect import POSTGRES
 from wgsyncd.stores.own_values import record_epoch, record_state, stored_time
 
 _TABLE = "wgsyncd.peers"

@@ -24,9 +24,9 @@ from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.nexavpn import usage
 from wgsyncd.stores.nexavpn.books import STAGES, StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection
+from wgsyncd.stores.nexavpn.dialect import POSTGRES
 from wgsyncd.stores.nexavpn.digest import Digest
 from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED, Requirements
-from wgsyncd.stores.nexavpn.holding import POSTGRES
 from wgsyncd.stores.nexavpn.listening import Listener
 from wgsyncd.stores.nexavpn.pieces import OpenPieces
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader

@@ -1,4 +1,4 @@
-"""How MariaDB keeps which machine holds a node."""
+"""The dialect of MariaDB: what wgsyncd's own tables are called there, and how the server tells the time."""
 
 from wgsyncd.stores.holding import Dialect
 
