@@ -72,12 +72,8 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
     if report.spool_up is False:
         yield fault("spool", "the spool cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
     if report.spool_pending_counters:
-        count = report.spool_pending_counters
-        yield warning(
-            "spool",
-            f"{counted(count, 'counter waits', 'counters wait')} in the spool for the database",
-            "sudo wgsyncd doctor",
-        )
+        why = f"{counted(report.spool_pending_counters, *_COUNTERS)} in the spool for the database"
+        yield warning("spool", why, "sudo wgsyncd doctor")
 
 
 def if_not_here(interface: str) -> str:
@@ -107,6 +103,7 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
             yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
 
 
+_COUNTERS = "counter waits", "counters wait"
 _NAMES = "contract names", "contracts name"
 _STAY = "peer without a row stays", "peers without a row stay"
 _UNWRITTEN = (
@@ -145,11 +142,8 @@ def _rows(report: StatusReport) -> Iterator[Finding]:
     if report.rejected:
         count, first = len(report.rejected), report.rejected[0]
         rows = counted(count, "row is ignored", "rows are ignored")
-        yield fault(
-            "rows",
-            f"{rows} because of errors: row {first.row} ({first.name or first.device}), {first.detail}",
-            "wgsyncd plan",
-        )
+        why = f"{rows} because of errors: row {first.row} ({first.name or first.device}), {first.detail}"
+        yield fault("rows", why, "wgsyncd plan")
     if report.refused_rows:
         count, one = len(report.refused_rows), report.refused_rows[0]
         why = f"the database refuses to change {count}, so their bytes wait: {one.name or one.device}: {one.error}"
@@ -183,13 +177,11 @@ def _waiting(report: StatusReport) -> Iterator[Finding]:
         why = counted(report.unwritten_audit_rows, *_UNWRITTEN)
         yield warning("audit trail", why, "sudo wgsyncd doctor")
     if report.quarantined:
-        yield warning(
-            "quarantine", f"{counted(report.quarantined, 'delta is', 'deltas are')} not accounted", "wgsyncd quarantine"
-        )
+        why = f"{counted(report.quarantined, 'delta is', 'deltas are')} not accounted"
+        yield warning("quarantine", why, "wgsyncd quarantine")
     if report.findings:
-        yield warning(
-            "verification", f"it found {counted(report.findings, 'discrepancy', 'discrepancies')}", "wgsyncd verify"
-        )
+        why = f"it found {counted(report.findings, 'discrepancy', 'discrepancies')}"
+        yield warning("verification", why, "wgsyncd verify")
     told = {*wording.HARMLESS, *(("unknown_profile",) if report.shaping is not None else ())}
     for kind, count in (report.conditions or {}).items():
         if count and kind not in told:

@@ -1,4 +1,4 @@
-"""The dialect of MariaDB: what wgsyncd's own tables are called there, and how the server tells the time."""
+"""The dialect of MariaDB: names of wgsyncd's own tables and columns, and the server's clock."""
 
 from wgsyncd.stores.holding import Dialect
 

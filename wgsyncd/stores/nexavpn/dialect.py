@@ -1,4 +1,4 @@
-"""The dialect of PostgreSQL: what wgsyncd's own tables are called there, and how the server tells the time."""
+"""The dialect of PostgreSQL: names of wgsyncd's own tables and columns, and the server's clock."""
 
 from wgsyncd.stores.holding import Dialect
 
