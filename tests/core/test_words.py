@@ -17,7 +17,7 @@ _NEVER_ONE = {  # what stands behind the number of at least two things, or behin
     " live peers would go",
     " more ranges",
     " peers",  # of a line of changes that are too many to be shown one by one
-    " changes with each booking (ON UPDATE), and it is not wgsyncd's to change",
+    " changes with each posting (ON UPDATE), and it is not wgsyncd's to change",
     " counters, its most is ",
 }
 
