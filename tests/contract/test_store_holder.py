@@ -253,12 +253,12 @@ def test_a_claim_displaces_the_other_nodes_of_its_interfaces(any_tables: AnyTabl
 
 
 def test_a_heartbeat_tells_which_interfaces_are_served_now(any_tables: AnyTables) -> None:
-    """A reload may have taken one away."""
+    """A reload may have brought one."""
     watcher = any_tables.store(node="r630")
     store = any_tables.store()
     claim(store, ALPHA)
     [before] = watcher.other_nodes()
-    store._interfaces = frozenset({"wg1"})  # type: ignore[attr-defined]
-    assert store.beat(ALPHA, 101.0) is Heartbeat.WRITTEN
+    later = any_tables.store('\n[interfaces.wg2]\nnetworks = ["10.252.0.0/24"]\n')
+    assert later.beat(ALPHA, 101.0) is Heartbeat.WRITTEN
     [after] = watcher.other_nodes()
-    assert (sorted(before.interfaces), sorted(after.interfaces)) == (["wg0", "wg1"], ["wg1"])
+    assert (sorted(before.interfaces), sorted(after.interfaces)) == (["wg0", "wg1"], ["wg0", "wg1", "wg2"])
