@@ -25,7 +25,7 @@ PLAN = "90f0bf914384d5a1c07e62fb8d3390ac"
 ACCOUNT = "\"'wgsyncd'@'localhost'\""
 SAMPLES = {
     "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
-    "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
+    "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "plan.plan_id": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
     "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
     "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",
     "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
@@ -83,6 +83,9 @@ def proposed() -> dict[str, str]:
                 found.setdefault(text.partition("wgsyncd ")[2], file.name)
     # These name a document or a command, and propose no run.
     found = {one: file for one, file in found.items() if not one.endswith("--json") and one != "explain"}
+    playbook = (DOC.parent / "examples" / "ansible.yml").read_text(encoding="utf-8")
+    for command in re.findall(r"(?:command|validate): wgsyncd (.*)", playbook):
+        found.setdefault(command.replace("%s", "/tmp/x").partition(" #")[0], "ansible.yml")
     for page in [README, *sorted(DOC.glob("*.md"))]:
         for block in pages.blocks(page).values():
             for line in block.splitlines():
@@ -120,6 +123,7 @@ COMMANDS, FIXES = proposed(), fixes()
 
 def test_there_are_such_commands() -> None:
     assert {"plan", "adopt", "check-config", "reload", f"approve {PLAN}", "adopt --undo"} <= COMMANDS.keys()
+    assert "check-config --config /tmp/x" in COMMANDS, "Ansible's example"
     assert {"wgsyncd plan", "ip link set wg0 up", "systemctl restart wg-quick@wg0"} <= FIXES.keys()
 
 

@@ -89,8 +89,7 @@ MESSAGES: dict[str, tuple[str, str, str]] = {
     ),
     "guard_tripped": (
         "node",
-        "Nothing was removed: {count} removals wait. A mistake? wgsyncd plan says how to undo it."
-        " Meant? wgsyncd approve {plan}",
+        "Nothing was removed: {count} removals wait. A mistake? See wgsyncd plan. Meant? wgsyncd approve {plan}",
         "何も削除していません({count} 件の削除を保留)。誤り (mistake) なら、元に戻す方法は wgsyncd plan が示します。"
         "意図した削除なら wgsyncd approve {plan} で承認してください",
     ),

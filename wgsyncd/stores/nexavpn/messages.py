@@ -40,7 +40,7 @@ _MESSAGES = {
     "row_accepted": "Row is no longer rejected: mended, or it wants no peer any more (was {rejection})",
     "unallocated": "The address is not allocated to the device ({detail}), and the configuration accepts that",
     "unallocated_cleared": "The address is allocated to the device",
-    "guard_tripped": "Nothing was removed: {count} removals wait. A mistake? wgsyncd plan says how to undo it."
+    "guard_tripped": "Nothing was removed: {count} removals wait. A mistake? See wgsyncd plan."
     " Meant? wgsyncd approve {plan}",
     "guard_approved": "{count} withheld removals (plan {plan}) approved by {by}",
     "interface_restored": "Interface is new: {count} peers restored",
@@ -63,8 +63,8 @@ _MESSAGES = {
     "adoption_undone": "{by} undid the adoption: peers that no row names stay",
     "access_changed": "Access changed: {gained} devices gained it, {lost} lost all of it, {changed} have another one",
     "ruleset_restored": "Program {program} had changed the packet filter: put right, {count} addresses",
-    "access_withheld": "Nothing was taken away: {count} devices would lose all access. A mistake? wgsyncd plan says"
-    " how to undo it. Meant? wgsyncd approve {plan}",
+    "access_withheld": "Nothing was taken away: {count} devices would lose all access. A mistake? See wgsyncd plan."
+    " Meant? wgsyncd approve {plan}",
     "access_approved": "{by} approved that {count} devices lose all access (plan {plan})",
     "policy_faulty": "Policy is faulty ({detail}): each doubt is decided against access",
     "policy_faulty_cleared": "Policy is no longer faulty",
