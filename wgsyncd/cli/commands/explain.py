@@ -151,8 +151,8 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
             )
     if kept is not None:
         raise UserError(
-            f"no row is called {text!r} any more, but wgsyncd counted bytes of it: wgsyncd usage {kept.device}."
-            " Was that a mistake? Restore the row in the application's tables. Then its peer comes back at once"
+            f"no row is called {text!r} any more. Was that a mistake? Restore the row in the application's tables. Then"
+            f" its peer comes back at once. wgsyncd counted bytes of it: wgsyncd usage {kept.device}"
         )
     alike = suggestions(text, [name for one in names for name in (one.device, one.label)])
     raise UserError(f"no device is called {text!r}" + (f"; alike: {', '.join(alike)}" if alike else ""))
