@@ -258,9 +258,7 @@ def test_a_device_whose_row_is_gone(node: Node, reports: FakeReports, run: Run) 
     assert said.startswith("wgsyncd: no row is called '0001-dev-005' any more. wgsyncd noted at ")
     assert ": Peer removed from wg0 (10.200.0.5/32): row is gone, contract 0001. Was that a mistake? Restore" in said
     node.db.logs.clear()
-    said = run(FIVE)[1].strip()
-    assert "any more. Was that a mistake? Restore" in said
-    assert said.endswith("wgsyncd counted bytes of it: wgsyncd usage 0001-DEV-005")
+    assert run(FIVE)[1].strip().endswith("wgsyncd counted bytes of it: wgsyncd usage 0001-DEV-005")
     reports.no_audit = True
     assert "wgsyncd usage 0001-DEV-005" in run(FIVE)[1]
 
