@@ -29,12 +29,12 @@ pool_mode = {mode}
 
 
 @contextmanager
-def pooler(server: PrivatePostgres, mode: str, role: str) -> Iterator[str]:
-    """Yields the directory of the pooler's socket. ``mode``: "session" or "transaction". ``role`` may enter."""
+def pooler(server: PrivatePostgres, mode: str, role: str, more: str = "") -> Iterator[str]:
+    """Yields the directory of the pooler's socket. ``mode``: of the pool. ``role`` may enter. ``more``: settings."""
     directory = Path(tempfile.mkdtemp(prefix="wgsyncd-pgbouncer-"))
     directory.chmod(0o755)
     values = {"server": server.directory, "port": PORT, "directory": directory, "mode": mode}
-    (directory / "ini").write_text(_CONFIGURATION.format(**values), encoding="utf-8")
+    (directory / "ini").write_text(_CONFIGURATION.format(**values) + more, encoding="utf-8")
     (directory / "users").write_text(f'"{role}" ""\n', encoding="utf-8")
     command = ["pgbouncer", "-q", str(directory / "ini")]
     if os.geteuid() == 0:  # it refuses to run as root

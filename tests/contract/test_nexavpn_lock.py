@@ -138,6 +138,28 @@ def test_a_pooler_that_lends_whole_sessions_serves(nexa: NexavpnDatabase) -> Non
             made.check_held()
 
 
+def test_a_pooler_that_lends_sessions_by_statement_is_refused(nexa: NexavpnDatabase) -> None:
+    with (
+        pooler(nexa.server, "statement", ROLES[BERLIN]) as socket,
+        nexa.connected(hosts=(socket,), port=PORT) as made,
+        pytest.raises(StoreError, match="set pool_mode = session"),
+    ):
+        made.hold(BERLIN)
+
+
+def test_a_pooler_that_does_not_reset_sessions_is_named(nexa: NexavpnDatabase) -> None:
+    """The next client gets a session that knows the plans of the last one."""
+    with pooler(nexa.server, "session", ROLES[BERLIN], "server_reset_query =\n") as socket:
+        for fails in (False, True):
+            with nexa.connected(hosts=(socket,), port=PORT) as made:
+                made.hold(BERLIN)
+                if not fails:
+                    made.query("SELECT 1", often=True)
+                    continue
+                with pytest.raises(StoreError, match="set server_reset_query = DISCARD ALL"):
+                    made.query("SELECT 1", often=True)
+
+
 def test_a_plan_is_kept_only_by_a_session_that_holds_the_lock(connection: Connection) -> None:
     """A pooler may lend another session for the next statement, and that one would not know the plan."""
     kept = "SELECT statement FROM pg_prepared_statements"

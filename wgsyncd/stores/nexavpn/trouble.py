@@ -39,6 +39,8 @@ _ADVICE = {
     "40": ". It is tried again",
     "53": ". The server has no room left for it: see its disk and its memory",
     "53300": ". Programs keep connections open: pg_stat_activity names them",
+    "08P01": ". If a pooler lends the server's sessions by statement: set pool_mode = session",
+    "42P05": ". A pooler lends a session that it did not reset: set server_reset_query = DISCARD ALL",
     "42": ". The server's tables are strange, or it is a bug of wgsyncd",
 }
 # libpq gives no SQLSTATE for an error at the login, so its words tell which it is. A server may speak another language.
