@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from enum import Enum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from wgsyncd.core.audit import AuditEvent, Happening
@@ -70,11 +69,12 @@ class Snapshot(NamedTuple):
     conditions: frozenset[Condition] | None  # of the store's own kinds. None: the store cannot read them
     approved: str | None  # plan id that an admin approved
     quarantined: int  # deltas of this node in quarantine
-    moved: Mapping[DeviceId, str] = MappingProxyType({})  # row id of a recorded device: another node's interface
+    moved: Mapping[DeviceId, str] = {}  # row id of a recorded device: another node's interface
     adopted: bool = True  # whether an admin let wgsyncd remove the foreign peers of this node
     policies: PolicyTables | None = None  # what devices may reach. None: the store has no policies
-    gateways: Mapping[str, GatewayRow] = MappingProxyType({})  # by interface, if the store has them
-    terms: Mapping[str, Terms] = MappingProxyType({})  # by owner. The store reads them only if shaping is on
+    gateways: Mapping[str, GatewayRow] = {}  # by interface, if the store has them
+    terms: Mapping[str, Terms] = {}  # by owner. The store reads them only if shaping is on
+    sealed: Mapping[str, int] = {}  # rows by the id of the key that sealed their preshared key, of configured keys
 
 
 class Phase(Enum):

@@ -58,6 +58,18 @@ def test_many_new_peers_are_recorded_by_several_statements(
     assert set(store.load_state(calendar()).records.each()) == set(new)
 
 
+def test_rows_are_counted_by_the_key_of_their_preshared_key(nexa: NexavpnTables) -> None:
+    """A row of a device without a peer counts, too: the device may come back. A deleted row does not."""
+    store = nexa.store()
+    assert store.snapshot().sealed == {"test": 0}
+    for number in (5, 6, 7, 8):
+        nexa.insert(number, preshared_key_ciphertext=nexa.seal(number, psk(number)))
+    nexa.update("devices", nexa.id(6), status="blocked")
+    nexa.update("wireguard_peers", nexa.peer_id(7), deleted_at="2026-01-01")
+    nexa.update("wireguard_peers", nexa.peer_id(8), preshared_key_ciphertext="v1:other:AAAA")
+    assert store.snapshot().sealed == {"test": 2}
+
+
 def test_a_device_whose_address_another_one_has_is_not_planned_alone(nexa: NexavpnTables) -> None:
     store = nexa.store()
     nexa.insert(5)

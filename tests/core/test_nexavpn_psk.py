@@ -42,6 +42,7 @@ BAD = {
     "not padded": ("base64", GOOD[:-1]),
     "white space": ("base64", GOOD + "\n"),
     "one more part": ("key id", "v1::fra1:" + GOOD.rpartition(":")[2]),
+    "a part too many": ("base64", GOOD.replace("fra1:", "fra1:junk:")),
     "59 bytes": ("59 bytes", envelope(RAW[:-1])),
     "61 bytes": ("61 bytes", envelope(RAW + b"\0")),
     "nothing": ("0 bytes", "v1:fra1:"),

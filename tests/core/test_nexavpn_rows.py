@@ -90,6 +90,12 @@ def test_each_reason_to_want_none_is_said(flag: str, said: tuple[str, Inactive])
     assert sum(not rule.holds for rule in rules(row)) == 1
 
 
+def test_a_deleted_peer_of_a_device_at_another_gateway_has_moved() -> None:
+    why = one(peer_row(5, "peer deleted", device_gateway=AMS)).inactive_reason(NOW)
+    assert why is not None
+    assert wording.inactive(why) == "device moved to another gateway"
+
+
 def test_approval_counts_only_where_it_is_required() -> None:
     row = peer_row(5, "approved")
     assert one(row).inactive == ()

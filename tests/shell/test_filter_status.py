@@ -45,6 +45,14 @@ def test_status_says_what_the_filter_refused_and_who_changed_it(node: Node, work
     assert (report["error"], report["plan"], report["drifts"]) == ("", "", 1)
 
 
+def test_rows_by_the_key_of_their_preshared_key_are_told(node: Node, work: Work, run: Run) -> None:
+    node.status.sealed = {"fra1": 0, "fra2": 12}
+    assert "preshared keys, rows by key id: fra1 0, fra2 12" in run("status")[1]
+    assert json.loads(run("status", "--json")[1][0])["preshared_keys"] == node.status.sealed
+    lines = generate_latest(metrics.registry(lambda: node.status)).decode().splitlines()
+    assert {'wgsyncd_sealed_rows{key_id="fra1"} 0.0', 'wgsyncd_sealed_rows{key_id="fra2"} 12.0'} <= set(lines)
+
+
 def test_a_loss_of_access_that_waits_is_told_with_how_to_approve_it(node: Node, work: Work, run: Run) -> None:
     node.status.policies = FilterStatus(withheld=40, plan_id=PLAN)
     code, lines = run("status")

@@ -134,6 +134,12 @@ def _interfaces(status: DaemonStatus) -> Iterator[Metric]:
 def _rows(status: DaemonStatus) -> Iterator[Metric]:
     rejected, conditions = _from_zero(Reason, status.rejected), _from_zero((), status.store_conditions)
     yield _gauges("rejected_rows", "Rows that are rejected, by reason.", "reason", rejected)
+    yield _gauges(
+        "sealed_rows",
+        "Rows with a sealed preshared key, by the id of its key.",
+        "key_id",
+        _from_zero((), status.sealed),
+    )
     yield _gauges("conditions", "Conditions that the database reports, by type.", "type", conditions)
     text = "Transitions of devices that were written to the database."
     yield _counters("transitions_total", text, ("kind",), _from_zero(TransitionKind, status.transitions))

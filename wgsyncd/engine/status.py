@@ -123,6 +123,7 @@ class DaemonStatus:
     held: tuple[PlannedChange, ...] = ()  # the first removals that wait, for the page
     recent: tuple[Event, ...] = ()  # the last changes, the latest one at the end
     started_at: float = 0.0
+    sealed: Mapping[str, int] = field(default_factory=dict)  # rows by the id of the key of their preshared key
     store_conditions: Mapping[str, int] = field(default_factory=dict)  # conditions of the store's own kinds, by type
     peers_without_metrics: int = 0  # actual peers beyond metrics.per_peer_limit
     quarantined: int = 0  # deltas that wait for an admin

@@ -172,6 +172,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
         refused_rows=None,
         unwritten_audit_rows=None,
         policies=policies_report(status),
+        preshared_keys=dict(status.sealed),
         shaping=status.shaping,
         conditions=dict(status.store_conditions),
         changes=None,

@@ -39,7 +39,7 @@ def update_from_reconcile(
     }
     status.dumps = note(status.dumps, after, now)
     _note_history(status, before, now)
-    status.rows, status.terms = snapshot.rows, snapshot.terms
+    status.rows, status.terms, status.sealed = snapshot.rows, snapshot.terms, snapshot.sealed
     status.rejections = decision.desired.rejections
     status.pending = Counter(change.kind.value for change in drift)
     status.withheld = len(decision.plan.withheld)

@@ -206,6 +206,9 @@ def _work(report: StatusReport) -> Iterator[Line]:
         stale = f", {old} stale" if policies.stale_profiles else ""
         told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'profile')}"
         yield f"policies: {told}, packets refused: {refused or 0}{mended}{stale}", ""
+    if report.preshared_keys:
+        told = ", ".join(f"{key_id} {rows}" for key_id, rows in report.preshared_keys.items())
+        yield f"preshared keys, rows by key id: {told}", ""
     if (shaping := report.shaping) is not None:
         devices = counted(sum(shaping.devices.values()), "device is", "devices are")
         counts = {"slowed by a monthly cap": shaping.slowed, "with an unknown profile": shaping.unknown}

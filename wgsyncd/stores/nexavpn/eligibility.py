@@ -62,15 +62,22 @@ class Requirements(NamedTuple):
 def _inactive(one: PeerRow, required: Requirements) -> tuple[InactiveReason, ...]:
     """Why a row asks for no peer, besides the status of its device. Empty if there is no reason."""
     is_good = one.has("user active") and not one.has("user missing") and not one.has("user deleted")
-    return _reasons(one.flags, "" if is_good else one.username, require_approval=required.require_approval)
+    return _reasons(
+        one.flags, "" if is_good else one.username, require_approval=required.require_approval, moved=_has_moved(one)
+    )
+
+
+def _has_moved(one: PeerRow) -> bool:
+    """Whether the device has another gateway than the row."""
+    return one.device_gateway not in ("", one.gateway)
 
 
 @lru_cache(maxsize=1024)  # most rows have the same few reasons: each tuple is in memory once
-def _reasons(flags: str, username: str, *, require_approval: bool) -> tuple[InactiveReason, ...]:
+def _reasons(flags: str, username: str, *, require_approval: bool, moved: bool) -> tuple[InactiveReason, ...]:
     """``username``: if a reason is about the user."""
     has = dict(zip(FLAGS, (flag == "1" for flag in flags), strict=True))
     device = {
-        "has a deleted peer": has["peer deleted"],
+        "moved to another gateway" if moved else "has a deleted peer": has["peer deleted"],
         "deleted": has["device deleted"],
         "revoked": has["revoked"],
         "not approved": require_approval and not has["approved"],
@@ -149,7 +156,7 @@ def _fault(one: PeerRow, required: Requirements) -> tuple[Reason | None, Rejecti
     """What is wrong with a row, before its preshared key is opened. An address that is no host is left to the core."""
     if one.public_key != one.device_key:
         return Reason.KEYS_DISAGREE, NO_FACTS
-    if one.device_gateway not in ("", one.gateway):
+    if _has_moved(one):
         return Reason.GATEWAY_MISMATCH, RejectionFacts(interface=required.gateways[one.gateway])
     if required.require_allocation and (reason := allocation_fault(one)) is not None:
         return reason, RejectionFacts(one.address[:ADDRESS_LENGTH], holder=one.holder)

@@ -60,7 +60,7 @@ def open_envelope(envelope: str, row: UUID, keys: Mapping[str, bytes]) -> bytes:
     if (key := keys.get(key_id)) is None:
         raise PskSealed(f"this node has no key {key_id}: see nexavpn.preshared_keys")
     try:
-        raw = binascii.a2b_base64(envelope.rpartition(":")[2], strict_mode=True)
+        raw = binascii.a2b_base64(envelope.split(":", 2)[2], strict_mode=True)
     except ValueError:
         raise PskSealed("it is not base64") from None
     if len(raw) != _NONCE + KEY_BYTES + _TAG:

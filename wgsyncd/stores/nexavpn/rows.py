@@ -3,7 +3,7 @@
 A row is one text. To read each column as a value would cost more, because the driver handles each value in Python.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
@@ -109,6 +109,15 @@ def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -
         of_interface[interface] = gateway
         found[gateway] = name
     return Gateways(found, of_interface, {name: rows[one] for name, one in of_interface.items()})
+
+
+def count_sealed(connection: Connection, key_ids: Iterable[str]) -> dict[str, int]:
+    """How many rows have a preshared key that a key has sealed, by the key's id. Devices without a peer count, too."""
+    if not (ids := list(key_ids)):
+        return {}
+    sql = """SELECT split_part(preshared_key_ciphertext, ':', 2), count(*) FROM wgsyncd.wireguard_peers
+             WHERE deleted_at IS NULL AND split_part(preshared_key_ciphertext, ':', 2) = ANY(%s) GROUP BY 1"""
+    return {**dict.fromkeys(ids, 0), **dict(connection.query(sql, (ids,), often=True))}
 
 
 class RowCache:

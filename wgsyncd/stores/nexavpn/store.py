@@ -32,7 +32,7 @@ from wgsyncd.stores.nexavpn.pieces import OpenPieces
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY, PolicyReader
 from wgsyncd.stores.nexavpn.psk import open_envelope, read_keys
 from wgsyncd.stores.nexavpn.reading import load_state
-from wgsyncd.stores.nexavpn.rows import RowCache, load_gateways
+from wgsyncd.stores.nexavpn.rows import RowCache, count_sealed, load_gateways
 from wgsyncd.stores.nexavpn.schema import check_schema
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.terms import GroupTerms
@@ -58,7 +58,7 @@ class NexaStore:
         self._connection = Connection(own.database, on_connect=self._prepare)
         self._connection.on_answer = on_answer
         self._place = NodeHolder(self._connection, POSTGRES, self._node, tuple(settings.interfaces))
-        keys = read_keys(own.preshared_keys)
+        self._keys = keys = read_keys(own.preshared_keys)
         self._rows = RowCache(self._node, Requirements(
             {}, lambda text, row: open_envelope(text, row, keys), frozenset(own.devices.inactive),
             own.devices.require_approval, own.addresses.allocations == "require",
@@ -102,12 +102,13 @@ class NexaStore:
             policies = reader.load(self._connection, served) if reader is not None else None
             conditions |= reader.conditions if reader is not None else frozenset()
             terms = self._terms.load(self._connection)
+            sealed = count_sealed(self._connection, self._keys)
         self._trail.gateways = gateways
         approved, adopted = state[0] if state else (None, False)
         own = tuple(row for row in rows if row.interface not in self._ignored) if self._ignored else rows
         held_back = int(held[0][0])
         return Snapshot(
-            own, conditions, approved, held_back, moved, bool(adopted), policies, gateways=gateways.rows, terms=terms
+            own, conditions, approved, held_back, moved, bool(adopted), policies, gateways.rows, terms, sealed
         )
 
     def _moved(self, rows: Sequence[DeviceRow]) -> dict[DeviceId, str]:
