@@ -104,6 +104,6 @@ def test_an_audit_row_begins_with_the_name_and_has_the_id(node: NexavpnNode) -> 
         (five, "laptop 5 of alice: Peer added on wg0 with 10.200.0.5/32", "laptop 5 of alice"),
         (six, "laptop 6 of alice: Peer added on wg0 with 10.200.0.6/32", "laptop 6 of alice"),
         (six, "tablet\\n of alice: Peer removed from wg0 (10.200.0.6/32): device blocked", "tablet\\n of alice"),
-        (five, "laptop 5 of alice: Peer removed from wg0 (10.200.0.5/32): row is gone", "laptop 5 of alice"),
+        (five, "laptop 5 of alice: Peer removed from wg0 (10.200.0.5/32): row is gone, user alice", "laptop 5 of alice"),
         (str(named("printers")), f"printers: {FAULTY}", "printers"),
     }  # fmt: skip
