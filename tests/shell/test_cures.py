@@ -32,9 +32,9 @@ SAMPLES = {
 }  # fmt: skip
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
 TOOLS = frozenset((
-    "apt-get", "awk", "chmod", "chown", "cp", "df", "du", "echo", "editor", "id", "install", "ip", "journalctl", "ls",
-    "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "nft", "printf", "ps", "psql", "sed", "sort", "ss", "systemctl",
-    "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "wg", "wgsyncd",
+    "apt-get", "awk", "chmod", "chown", "cp", "df", "dmesg", "du", "echo", "editor", "findmnt", "id", "install", "ip",
+    "journalctl", "ls", "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql",
+    "sed", "sort", "ss", "systemctl", "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
 IN_TEXT = re.compile(

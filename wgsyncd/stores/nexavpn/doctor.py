@@ -93,10 +93,12 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if state == "28P01" and own.password_file is not None:
         return f"editor {shlex.quote(str(own.password_file))} && systemctl restart wgsyncd"
     asked = next((sql for prefix, sql in _ASK.items() if state.startswith(prefix)), "")
+    if "not permitted to log in" in error.text:
+        asked = _MAY_LOG_IN
     if state == _TOO_MANY_CLIENTS and is_socket(own.hosts[0]):  # a command must not need a connection, too
         return "ps -C postgres -o pid,etime,args"
     if asked and "does not exist" not in str(error):  # `wgsyncd init-db` makes the role
-        return _psql(own, _MAY_LOG_IN if "not permitted to log in" in str(error) else asked, quoted(own.user))
+        return _psql(own, asked, quoted(own.user))
     if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
         return "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
     if error.code is StoreErrorCode.UNREACHABLE:
