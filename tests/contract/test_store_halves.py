@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from tests.store_sides import MikyunTables, RealMikyunTables
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import Allocation, Posting, WriteBatch
 from wgsyncd.core.usage.halves import Apart
-from wgsyncd.errors import RevisionConflict
+from wgsyncd.errors import RevisionConflict, StoreError
 from wgsyncd.ports import Store
+from wgsyncd.stores.mikyun.usual import UsualPosting
 
 MIB = 2**20
 BUCKET, DAY, MONTH = calendar().bucket, calendar().today, calendar().month
@@ -85,3 +87,51 @@ def test_a_dump_that_is_put_back(real_tables: RealMikyunTables, tmp_path: Path, 
     assert node.posted == node.true
     assert node.store.rows_apart(node.calendar.month) == {}
     assert node.status.anomalies == {"went_back" if whole else "tables_behind": 1}
+
+
+@pytest.mark.parametrize("aside", [True, False])
+@pytest.mark.parametrize(
+    "last", ["customer_devices", "wgsyncd_buckets", "wgsyncd_days", "wgsyncd_nodes", "wgsyncd_peers"]
+)
+def test_a_daemon_posts_between_two_tables_of_a_dump(
+    real_tables: RealMikyunTables, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, aside: bool
+) -> None:
+    """mariadb-dump writes the tables in the order of their names. ``last``: the last one that is back meanwhile.
+
+    ``aside``: the daemon posts what it had set aside, because the row was locked. Otherwise it takes the longer way.
+    """
+    tables = real_tables
+    node = RealNode(tables, tmp_path)
+    node.machine = FakeMachine()
+    node.start()
+    node.device(5)
+    node.cycle()
+    node.traffic(5, 10 * MIB, 3)
+    node.account()
+    names = [next(iter(row.values())) for row in tables.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
+    names = sorted(one for one in names if one == "customer_devices" or one.startswith("wgsyncd_"))
+    for name in names:
+        tables.sql(f"CREATE TEMPORARY TABLE dump_{name} AS SELECT * FROM {name}")
+    node.traffic(5, 30 * MIB, 4)
+    node.account()
+    if aside:
+        node.traffic(5, 2 * MIB)
+        with tables.locked(5):
+            node.account()
+    else:
+        monkeypatch.setattr(UsualPosting, "statement", lambda *_: None)
+    for name in names:
+        tables.sql(f"DELETE FROM {name}")
+        tables.sql(f"INSERT INTO {name} SELECT * FROM dump_{name}")
+        tables.sql(f"DROP TEMPORARY TABLE dump_{name}")
+        if name in (last, names[-1]):  # the first cycle after the dump may meet another revision
+            node.traffic(5, MIB)
+            node.tick()
+            with suppress(StoreError):
+                node.agent.reconcile()
+    for _ in range(2):
+        node.traffic(5, 5)
+        node.cycle()
+        node.account()
+    assert node.posted == node.true
+    assert node.store.rows_apart(node.calendar.month) == {}

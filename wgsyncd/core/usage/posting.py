@@ -34,7 +34,8 @@ The invariants, and what each one relies on:
 8. A record names the device that gets the bytes. It changes its device only while no byte waits to be posted
    (:mod:`wgsyncd.core.peers.recording`). So a row id or a key that is used again takes no byte of the former device.
 9. Rule 1 needs baselines and columns of one moment. A dump of one half may be put back. The revision and the column of
-   a month show that (:mod:`wgsyncd.core.usage.halves`). They are compared whenever the node state went back.
+   a month show that (:mod:`wgsyncd.core.usage.halves`). They are compared whenever the node state went back. For that,
+   bytes of the present bucket are stored in the row of the baseline.
 
 The limits:
 
@@ -48,6 +49,8 @@ The limits:
   uptime. Nothing shows that. A counter below its baseline then looks like a restart, and bytes may be posted twice.
 - wgsyncd's own tables may be put back while no daemon runs, on a machine that lost the file with the revision. The
   bytes after the dump are posted again.
+- A dump may be put back table by table while a daemon runs. If a bucket ends in that moment, its bytes may be posted
+  twice.
 - The samples in a damaged spool file are not posted. wgsyncd renames the file and reports it. An admin may put it back
   after later samples were posted. Then a counter below its baseline looks like a restart: bytes may be posted twice.
 - When the bytes came between two samples is unknown. They are shared out over this span by time.

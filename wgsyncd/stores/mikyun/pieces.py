@@ -8,11 +8,20 @@ of a posting. Three rules keep every byte in one place:
    also moved before its row is deleted, gets another device, or gives its name to another interface.
 3. One transaction adds a piece to both tables and empties it. The row of the node is locked meanwhile, and every
    posting of the node changes that row. So no posting adds to a piece that is being moved.
+
+A dump puts back one table after the other, maybe while a daemon writes. If the columns and days are put back before the
+peers, then bytes that are added to both are posted a second time after the older baselines. Nothing shows that. Bytes
+in an open piece leave with the row of the baseline, and then the columns show them (:mod:`wgsyncd.core.usage.halves`).
+So every byte of the present bucket goes to an open piece, if its device has one.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
+from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.core.records import PeerId
+from wgsyncd.core.state import Posting
+from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.alike import History
 from wgsyncd.stores.mikyun.connection import Connection, Values
 
@@ -52,6 +61,43 @@ def everything(history: History) -> str:
     return f"""(SELECT device, {time} AS at, rx, tx FROM {table} WHERE {time} >= %s
         UNION ALL SELECT device, {open_time}, open_rx, open_tx FROM wgsyncd_peers
                   WHERE open_bucket > 0 AND {open_time} >= %s) pieces"""  # noqa: S608
+
+
+def add(connection: Connection, node: str, postings: Collection[Posting], calendar: UsageCalendar) -> list[Posting]:
+    """Add the bytes of the present bucket to open pieces of the node, in the open transaction.
+
+    Returns the postings with the bytes that no open piece has got.
+    """
+    now = calendar.bucket, calendar.today
+    sums: dict[str, Counters] = {}
+    for one in postings:
+        for part in one.allocations:
+            if (part.bucket, part.day) == now:
+                before = sums.get(one.device, NO_BYTES)
+                sums[one.device] = Counters(before.rx + part.rx, before.tx + part.tx)
+    if not sums:
+        return list(postings)
+    among = ", ".join(map(connection.quote, sums))
+    found = connection.query(
+        f"""SELECT device, no FROM wgsyncd_peers WHERE node = %s AND device IN ({among})
+            AND (open_bucket = 0 OR (open_bucket = %s AND open_day = %s)) FOR UPDATE""",  # noqa: S608
+        (node, *now),
+    )
+    added = {device: number for device, number in found if device in sums}  # the server takes "a" and "a " for the same
+    if added:
+        rows = ",".join(f"({number},{sums[device].rx},{sums[device].tx})" for device, number in added.items())
+        connection.execute(
+            f"""UPDATE (SELECT 0 AS no, 0 AS rx, 0 AS tx UNION ALL VALUES {rows}) v
+                STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY) ON p.no = v.no
+                SET p.open_rx = p.open_rx + v.rx, p.open_tx = p.open_tx + v.tx, p.open_bucket = %s, p.open_day = %s""",  # noqa: S608
+            now,
+        )
+    return [
+        replace(one, allocations=tuple(part for part in one.allocations if (part.bucket, part.day) != now))
+        if one.device in added
+        else one
+        for one in postings
+    ]
 
 
 def close_older(connection: Connection, node: str, bucket: int, day: str) -> None:

@@ -157,7 +157,7 @@ class StateWriter:
 
         left = self.changer.change(self.connection, sorted(targets), update)
         held += [Waiting(targets.pop(row_id), *_obstacle(why)) for row_id, why in left.items()]
-        add_to_history(self.connection, targets.values())
+        add_to_history(self.connection, pieces.add(self.connection, self.node, targets.values(), calendar))
         return held
 
     def _write_node_state(self, node_state: NodeState, writes: WriteBatch, now: float) -> None:
