@@ -82,9 +82,9 @@ def test_what_is_the_nodes_own_is_written_before_rows_are_locked(
     assert store.commit(before, writes, calendar()).set_aside == frozenset()
     locked = [sql for sql, free in witness.seen if free < 2]
     assert "SELECT" in locked.pop(0), "the condition of the step"
-    assert [sql.split()[0] for sql in locked] == ["SET", "SET", "INSERT", "INSERT", "INSERT", "COMMIT"]
+    assert [sql.split()[0] for sql in locked] == ["SET", "SET", "SELECT", "UPDATE", "INSERT", "COMMIT"]
     for sql, what in zip(
-        locked, ("status = 'expired'", "rx_bytes_total", "buckets", "days", "admin_logs"), strict=False
+        locked, ("status = 'expired'", "rx_bytes_total", "wgsyncd_peers", "open_rx", "admin_logs"), strict=False
     ):
         assert what in sql, "the step and its audit row, the columns and their pieces"
     assert len(witness.seen) - len(locked) >= 8, "all else was written before"

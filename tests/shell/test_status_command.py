@@ -80,7 +80,7 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
                  "has faults, so the daemon keeps the old one", "quarantine: 2 deltas are not accounted", "audit trail: 7 audit rows wait, because the database did not take them", "verification: it found 3 discrepancies",
                  "spool: 4 counters wait in the spool for the database", "another program has locked 5, or the database is too slow, so their bytes wait",
                  "the database refuses to change 1, so their bytes wait: 0001-DEV-009: 1264: Out of range",
-                 "parent_conflict: 6 in the database",
+                 "6 contracts have several parent devices",
                  "rows: 1 row is ignored because of errors: row 5 (0001-DEV-005), preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
         assert said in text, said

@@ -9,6 +9,7 @@ from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.mikyun.changing import apart
+from wgsyncd.stores.mikyun.pieces import lock_node
 from wgsyncd.stores.mikyun.set_aside import Waiting
 from wgsyncd.stores.mikyun.targets import NO_ROW, lock_devices
 from wgsyncd.stores.mikyun.writing import StateWriter
@@ -54,6 +55,7 @@ def resolve_quarantine(
     places = ", ".join(["%s"] * len(ids))
     which = f"FROM wgsyncd_quarantine WHERE node = %s AND id IN ({places})"
     with writer.connection.transaction():
+        lock_node(writer.connection, writer.node)
         found = {row[0] for row in writer.connection.query(f"SELECT id {which}", (writer.node, *ids))}
         if unknown := sorted(set(ids) - found):
             raise UserError(f"{unknown[0]} is no delta in the quarantine of node {writer.node}: nothing is done")

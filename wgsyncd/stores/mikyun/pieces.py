@@ -64,9 +64,9 @@ def everything(history: History) -> str:
 
 
 def add(connection: Connection, node: str, postings: Collection[Posting], calendar: UsageCalendar) -> list[Posting]:
-    """Add the bytes of the present bucket to open pieces of the node, in the open transaction.
+    """Add the bytes of the present bucket to open pieces of the node. Returns the postings with the other bytes.
 
-    Returns the postings with the bytes that no open piece has got.
+    The open transaction has locked the row of the node, so nobody else changes its pieces.
     """
     now = calendar.bucket, calendar.today
     sums: dict[str, Counters] = {}
@@ -80,7 +80,7 @@ def add(connection: Connection, node: str, postings: Collection[Posting], calend
     among = ", ".join(map(connection.quote, sums))
     found = connection.query(
         f"""SELECT device, no FROM wgsyncd_peers WHERE node = %s AND device IN ({among})
-            AND (open_bucket = 0 OR (open_bucket = %s AND open_day = %s)) FOR UPDATE""",  # noqa: S608
+            AND (open_bucket = 0 OR (open_bucket = %s AND open_day = %s))""",  # noqa: S608
         (node, *now),
     )
     added = {device: number for device, number in found if device in sums}  # the server takes "a" and "a " for the same
@@ -112,12 +112,17 @@ def close_older(connection: Connection, node: str, bucket: int, day: str) -> Non
     numbers = sorted(row[0] for row in found)
     for at in range(0, len(numbers), AT_ONCE):
         with connection.transaction():
-            connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (node,))
+            lock_node(connection, node)
             among = ", ".join(map(str, numbers[at : at + AT_ONCE]))
             close(connection, f"no IN ({among})", ())
             connection.execute(
                 f"UPDATE wgsyncd_peers SET open_bucket = 0, open_rx = 0, open_tx = 0 WHERE no IN ({among})"  # noqa: S608
             )
+
+
+def lock_node(connection: Connection, node: str) -> None:
+    """Lock the row of the node, as each transaction does first that posts or moves bytes of the node."""
+    connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (node,))
 
 
 def close_of(connection: Connection, node: str, peers: Sequence[PeerId]) -> None:

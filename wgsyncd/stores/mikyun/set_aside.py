@@ -16,6 +16,7 @@ from wgsyncd.core.state import Allocation, Posting, merge_postings
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.stores.mikyun.connection import Connection
+from wgsyncd.stores.mikyun.pieces import lock_node
 from wgsyncd.stores.mikyun.reading import stored_id
 from wgsyncd.stores.own_values import stored_time
 
@@ -103,7 +104,7 @@ class Aside:
 
         The row of the node is locked, so that no other transaction adds to them.
         """
-        connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (self._node,))
+        lock_node(connection, self._node)
         of_devices = self._of(connection, devices)
         found = connection.query(
             f"SELECT row_id, device, start, day, rx, tx, handshake FROM wgsyncd_set_aside {of_devices}"  # noqa: S608
