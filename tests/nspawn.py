@@ -146,7 +146,8 @@ class Booted:
         if self._process.poll() is None and self.leader:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.leader, signal.SIGRTMIN + 4)  # systemd(1)
-                self._process.wait(60)
+                # Without the unified hierarchy, systemd may miss that a service's last process is gone. It then waits for 90 s.
+                self._process.wait(150)
         self.leader = 0
 
     def close(self) -> None:
