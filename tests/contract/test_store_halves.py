@@ -52,12 +52,9 @@ def test_a_store_without_such_figures_has_no_rows_apart(any_store: Store) -> Non
     assert not any_store.rows_apart(MONTH)
 
 
-@pytest.mark.parametrize("running", [True, False])
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_dump_that_is_put_back(real_tables: RealMikyunTables, tmp_path: Path, running: bool, whole: bool) -> None:
-    """All tables, or wgsyncd's own alone, under a daemon that runs, or before one starts."""
-    tables = real_tables
-    node = RealNode(tables, tmp_path)
+def _dumped(tables: RealMikyunTables, folder: Path) -> tuple[RealNode, list[str]]:
+    """A node that has posted bytes before and after a dump, and the names of the dumped tables in order."""
+    node = RealNode(tables, folder)
     node.machine = FakeMachine()
     node.start()
     node.device(5)
@@ -65,16 +62,28 @@ def test_a_dump_that_is_put_back(real_tables: RealMikyunTables, tmp_path: Path, 
     node.traffic(5, 10 * MIB, 3)
     node.account()
     names = [next(iter(row.values())) for row in tables.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
-    names = [one for one in names if one == "customer_devices" or one.startswith("wgsyncd_")]
+    names = sorted(one for one in names if one == "customer_devices" or one.startswith("wgsyncd_"))
     for name in names:
-        tables.sql(f"CREATE TEMPORARY TABLE dump_{name} AS SELECT * FROM {name}")
+        tables.sql(f"CREATE OR REPLACE TEMPORARY TABLE dump_{name} AS SELECT * FROM {name}")
     node.traffic(5, 30 * MIB, 4)
     node.account()
+    return node, names
+
+
+def _put_back(tables: RealMikyunTables, name: str) -> None:
+    tables.sql(f"DELETE FROM {name}")
+    tables.sql(f"INSERT INTO {name} SELECT * FROM dump_{name}")
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_dump_that_is_put_back(real_tables: RealMikyunTables, tmp_path: Path, running: bool, whole: bool) -> None:
+    """All tables, or wgsyncd's own alone, under a daemon that runs, or before one starts."""
+    tables = real_tables
+    node, names = _dumped(tables, tmp_path)
     for name in names:
         if whole or name != "customer_devices":
-            tables.sql(f"DELETE FROM {name}")
-            tables.sql(f"INSERT INTO {name} SELECT * FROM dump_{name}")
-        tables.sql(f"DROP TEMPORARY TABLE dump_{name}")
+            _put_back(tables, name)
     node.traffic(5, MIB)
     if running:
         with pytest.raises(RevisionConflict):
@@ -101,19 +110,7 @@ def test_a_daemon_posts_between_two_tables_of_a_dump(
     ``aside``: the daemon posts what it had set aside, because the row was locked. Otherwise it takes the longer way.
     """
     tables = real_tables
-    node = RealNode(tables, tmp_path)
-    node.machine = FakeMachine()
-    node.start()
-    node.device(5)
-    node.cycle()
-    node.traffic(5, 10 * MIB, 3)
-    node.account()
-    names = [next(iter(row.values())) for row in tables.sql("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")]
-    names = sorted(one for one in names if one == "customer_devices" or one.startswith("wgsyncd_"))
-    for name in names:
-        tables.sql(f"CREATE TEMPORARY TABLE dump_{name} AS SELECT * FROM {name}")
-    node.traffic(5, 30 * MIB, 4)
-    node.account()
+    node, names = _dumped(tables, tmp_path)
     if aside:
         node.traffic(5, 2 * MIB)
         with tables.locked(5):
@@ -121,9 +118,7 @@ def test_a_daemon_posts_between_two_tables_of_a_dump(
     else:
         monkeypatch.setattr(UsualPosting, "statement", lambda *_: None)
     for name in names:
-        tables.sql(f"DELETE FROM {name}")
-        tables.sql(f"INSERT INTO {name} SELECT * FROM dump_{name}")
-        tables.sql(f"DROP TEMPORARY TABLE dump_{name}")
+        _put_back(tables, name)
         if name in (last, names[-1]):  # the first cycle after the dump may meet another revision
             node.traffic(5, MIB)
             node.tick()
