@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -12,6 +14,7 @@ from wgsyncd.demo.processes import CommandFailed
 from wgsyncd.stores.mikyun import schema
 
 MIB = 1 << 20
+TOKYO = ZoneInfo("Asia/Tokyo")  # the zone of a bench
 
 
 def _make_old_tables(bench: Bench, version: int, crowd: Sequence[Device]) -> None:
@@ -32,8 +35,10 @@ def _make_old_tables(bench: Bench, version: int, crowd: Sequence[Device]) -> Non
         )
     bench.sql(f"INSERT INTO wgsyncd_buckets VALUES (1, {bucket}, 11, 12), (2, {bucket}, 100, 200),"
               f" (7000, {bucket}, 1, 2), (999, {bucket}, 5, 6)")  # fmt: skip
-    bench.sql("INSERT INTO wgsyncd_days VALUES (1, CURDATE(), 11, 12), (2, CURDATE(), 100, 200),"
-              " (7000, CURDATE(), 1, 2), (999, CURDATE(), 5, 6)")  # fmt: skip
+    # This is the day of the node, of which the server may see the day before: its month then differs as well.
+    day = f"'{datetime.now(TOKYO).date()}'"
+    bench.sql(f"INSERT INTO wgsyncd_days VALUES (1, {day}, 11, 12), (2, {day}, 100, 200),"
+              f" (7000, {day}, 1, 2), (999, {day}, 5, 6)")  # fmt: skip
     bench.sql("INSERT INTO wgsyncd_quarantine VALUES (4, 'bench', 'wg0', 1, 'gone', 1, 2, 3, 4)")
     for number, (rx, tx) in ((1, (11, 12)), (2, (101, 202))):
         columns = ("total", "24h", "month")
