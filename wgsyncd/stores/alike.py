@@ -1,9 +1,12 @@
 """Reads and writes what the databases of all control planes have alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from typing import Any, NamedTuple
 
+from wgsyncd.config.schema import Settings
+from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.identity import Holder, Identity, OtherNode
 from wgsyncd.core.inspect.answers import HOURS
 from wgsyncd.core.inspect.verify import Day
 from wgsyncd.core.quarantine import QuarantineEntry
@@ -11,7 +14,8 @@ from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import MEMORY, InterfaceCheckpoint, NodeState, Removal
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.holding import AnyConnection, Dialect
+from wgsyncd.stores.border import at_border
+from wgsyncd.stores.holding import AnyConnection, Dialect, NodeHolder
 from wgsyncd.stores.own_values import quarantine_entry, spool_position, stored_condition, stored_time
 
 
@@ -21,6 +25,57 @@ class History(NamedTuple):
     table: str
     time: str
     open_time: str
+
+
+@at_border
+class NodeStore:
+    """Implements what the stores of all control planes do alike. A store also has ``close`` and ``_insert_audit``."""
+
+    unwritten = 0
+    is_active = True
+
+    def __init__(self, settings: Settings, connection: AnyConnection, dialect: Dialect) -> None:
+        self._node, self._connection, self._dialect = settings.node.name, connection, dialect
+        self._place = NodeHolder(connection, dialect, self._node, tuple(settings.interfaces))
+
+    def _insert_audit(self, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        """Write audit rows in the open transaction."""
+        raise NotImplementedError
+
+    def _load_or_begin(
+        self, load: Callable[[], NodeState | None], begin: Callable[[], object], *, create: bool
+    ) -> NodeState:
+        """See :meth:`wgsyncd.ports.StateStore.load_state`. ``begin`` creates the node state."""
+        found = load()
+        if found is None and not create:
+            return NodeState(0, PeerRecords(), {}, frozenset())
+        if found is None:
+            begin()
+            found = load()
+        if found is None:
+            raise StoreError(f"the state of node {self._node} could not be created")
+        return found
+
+    def holder(self) -> Holder | None:
+        return self._place.load()
+
+    def other_nodes(self) -> Sequence[OtherNode]:
+        return self._place.others()
+
+    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        self._place.take_name_from(node, lambda: self._insert_audit(audit, calendar))
+
+    def release(self, identity: Identity) -> None:
+        self._place.release(identity)
+
+    def quarantine(self) -> tuple[QuarantineEntry, ...]:
+        return load_quarantine(self._connection, self._dialect, self._node)
+
+    def approve(self, plan_id: str) -> None:
+        self._place.approve(plan_id)
+
+    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        self._place.adopt(lambda: self._insert_audit(audit, calendar), accepted=accepted)
 
 
 def ask_aside(connection: AnyConnection, sql: str, values: Sequence[object] = ()) -> Sequence[tuple[Any, ...]]:

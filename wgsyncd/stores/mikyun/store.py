@@ -5,22 +5,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.finding import Severity
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
-from wgsyncd.core.quarantine import QuarantineEntry
-from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import SchemaError, StoreError
 from wgsyncd.ports import CommitResult, Snapshot
-from wgsyncd.stores.alike import load_quarantine
+from wgsyncd.stores.alike import NodeStore
 from wgsyncd.stores.border import at_border
-from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.mikyun.changing import Changer
 from wgsyncd.stores.mikyun.conflicts import PARENT_CONFLICT, ParentConflicts
 from wgsyncd.stores.mikyun.connection import Connection
@@ -46,22 +43,19 @@ from wgsyncd.stores.mikyun.writing import StateWriter
 
 
 @at_border
-class MariaDBStore:
+class MariaDBStore(NodeStore):
     """Reads and writes mikyun_cloud for one node. It connects when first asked, and again after every failure."""
 
-    unwritten = 0
     locks_rows = True
-    is_active = True
+    _connection: Connection
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
-        self._node, self._zone = settings.node.name, settings.node.zone
+        own, self._zone = mikyun(settings), settings.node.zone
+        super().__init__(settings, Connection(own.database, self._zone, on_connect=self._inspect), MARIADB)
+        self._connection.on_answer = on_answer
         names = [one.store_name for one in settings.interfaces.values()]
         self._own = OwnRows(self._node, names, settings.node.ignored_interfaces)
-        own = mikyun(settings)
         self._qr_lifetime, self._swapped = int(own.qr.lifetime), own.perspective == "device"
-        self._connection = Connection(own.database, self._zone, on_connect=self._inspect)
-        self._connection.on_answer = on_answer
-        self._place = NodeHolder(self._connection, MARIADB, self._node, tuple(settings.interfaces))
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema, self._language, self._is_loaded, self._probed = Schema(), own.language, False, False
         self._log = log.get("store")
@@ -104,6 +98,9 @@ class MariaDBStore:
             self._changer,
         )
 
+    def _insert_audit(self, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        self._writer().insert_audit(audit, calendar.now)
+
     def _ensure_inspected(self) -> None:
         """Connect if there is no connection: what :meth:`_inspect` finds decides how statements are written."""
         if not self._connection.alive:
@@ -133,15 +130,11 @@ class MariaDBStore:
         if create and self._is_loaded:  # something failed. After a first load, the peers come first (see refresh)
             self._probe()
         self._is_loaded = True
-        found = load_state(self._connection, self._node, self._rows.by_id())
-        if found is None and not create:
-            return NodeState(0, PeerRecords(), {}, frozenset())
-        if found is None:
-            begin_node(self._writer(), calendar)
-            found = load_state(self._connection, self._node, self._rows.by_id())
-        if found is None:
-            raise StoreError(f"the state of node {self._node} could not be created")
-        return found
+        return self._load_or_begin(
+            lambda: load_state(self._connection, self._node, self._rows.by_id()),
+            lambda: begin_node(self._writer(), calendar),
+            create=create,
+        )
 
     def _probe(self) -> None:
         """Log what is wrong with the application's tables and the server, once in the life of this store."""
@@ -165,32 +158,18 @@ class MariaDBStore:
     def listen(self, put: Callable[[bytes], None]) -> None:
         """MariaDB has no notifications."""
 
-    def holder(self) -> Holder | None:
-        return self._place.load()
-
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar, displaced: Collection[str] = (),
     ) -> Claimed:  # fmt: skip
-        writer = self._writer()
         if seen is None:
-            begin_node(writer, calendar)
-        return self._place.claim(identity, uptime, seen, displaced, lambda: writer.insert_audit(audit, calendar.now))
+            begin_node(self._writer(), calendar)
+        return self._place.claim(identity, uptime, seen, displaced, lambda: self._insert_audit(audit, calendar))
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:  # noqa: ARG002
         result = self._place.beat(identity, uptime)
         self.unwritten = self._trail.write_kept(self._connection)  # On a node where nothing changes, no commit does.
         return result
-
-    def other_nodes(self) -> Sequence[OtherNode]:
-        return self._place.others()
-
-    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        writer = self._writer()
-        self._place.take_name_from(node, lambda: writer.insert_audit(audit, calendar.now))
-
-    def release(self, identity: Identity) -> None:
-        self._place.release(identity)
 
     def refresh(self, calendar: UsageCalendar) -> tuple[int, int]:
         self._probe()
@@ -218,9 +197,6 @@ class MariaDBStore:
     def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
         return load_usage(self._connection, self._own, devices, calendar, swapped=self._swapped)
 
-    def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, MARIADB, self._node)
-
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return still_quarantined(self._writer(), ids)
 
@@ -228,13 +204,6 @@ class MariaDBStore:
         self, ids: Collection[int], postings: Sequence[Posting], audit: Sequence[AuditEvent], calendar: UsageCalendar
     ) -> None:
         resolve_quarantine(self._writer(), ids, postings, audit, calendar)
-
-    def approve(self, plan_id: str) -> None:
-        self._place.approve(plan_id)
-
-    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        writer = self._writer()
-        self._place.adopt(lambda: writer.insert_audit(audit, calendar.now), accepted=accepted)
 
     def close(self) -> None:
         self._connection.close()

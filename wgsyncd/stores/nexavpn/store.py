@@ -5,22 +5,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditEvent
-from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity, OtherNode
+from wgsyncd.core.identity import Claimed, Heartbeat, Holder, Identity
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.core.policies.gateways import GATEWAY_DRIFT
-from wgsyncd.core.quarantine import QuarantineEntry
-from wgsyncd.core.records import PeerRecords
 from wgsyncd.core.state import NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import CommitResult, Snapshot
-from wgsyncd.stores.alike import load_quarantine
+from wgsyncd.stores.alike import NodeStore
 from wgsyncd.stores.border import at_border
-from wgsyncd.stores.holding import NodeHolder
 from wgsyncd.stores.nexavpn import usage
 from wgsyncd.stores.nexavpn.books import STAGES, StateWriter
 from wgsyncd.stores.nexavpn.connection import Connection
@@ -41,23 +38,21 @@ from wgsyncd.stores.nexavpn.trail import AuditTrail
 
 
 @at_border
-class NexaStore:
+class NexaStore(NodeStore):
     """Reads and writes NexaVPN's database for one node. It connects when first asked, and again after every failure."""
 
     condition_types = frozenset({UNALLOCATED, POLICY_FAULTY, GATEWAY_DRIFT})
-    unwritten = 0
     locks_rows = False
-    is_active = True
+    _connection: Connection
 
     def __init__(self, settings: Settings, on_answer: Callable[[], object] = lambda: None) -> None:
         own = nexavpn(settings)
-        self._node, self._interfaces = settings.node.name, settings.interfaces
+        super().__init__(settings, Connection(own.database, on_connect=self._prepare), POSTGRES)
+        self._connection.on_answer = on_answer
+        self._interfaces = settings.interfaces
         self._ignored = frozenset(settings.node.ignored_interfaces)
         self._database = own.database
         self._listener: Listener | None = None
-        self._connection = Connection(own.database, on_connect=self._prepare)
-        self._connection.on_answer = on_answer
-        self._place = NodeHolder(self._connection, POSTGRES, self._node, tuple(settings.interfaces))
         self._keys = keys = read_keys(own.preshared_keys)
         self._rows = RowCache(self._node, Requirements(
             {}, lambda text, row: open_envelope(text, row, keys), frozenset(own.devices.inactive),
@@ -81,6 +76,9 @@ class NexaStore:
     def _called(self, one: str) -> str:
         """What people call the device or policy with this id, "" if the last rows did not say."""
         return self._rows.called(one) or (self._policies.name_of(one) if self._policies is not None else "")
+
+    def _insert_audit(self, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
+        self._writer.insert_audit(audit, calendar.now)
 
     def _ensure_prepared(self) -> None:
         """Connect if there is no connection: an audit row names a gateway."""
@@ -129,14 +127,9 @@ class NexaStore:
     def load_state(self, calendar: UsageCalendar, *, create: bool = True) -> NodeState:
         self._writer.pieces.forget()
         rows = self._rows.by_id()
-        found = load_state(self._connection, self._node, rows)
-        if found is None and not create:
-            return NodeState(0, PeerRecords(), {}, frozenset())
-        if found is None:
-            self._writer.begin(calendar)
-            found = load_state(self._connection, self._node, rows)
-        if found is None:
-            raise StoreError(f"the state of node {self._node} could not be created")
+        found = self._load_or_begin(
+            lambda: load_state(self._connection, self._node, rows), lambda: self._writer.begin(calendar), create=create
+        )
         if create:  # a process that was killed, or a lost answer, may have left them behind
             self._project(lambda: write_times(self._connection, self._node))
         return found
@@ -175,9 +168,6 @@ class NexaStore:
             self._listener.close()
         self._listener = Listener(self._database, put)
 
-    def holder(self) -> Holder | None:
-        return self._place.load()
-
     def claim(
         self, identity: Identity, uptime: float | None, seen: Holder | None, audit: Sequence[AuditEvent],
         calendar: UsageCalendar, displaced: Collection[str] = (),
@@ -187,9 +177,7 @@ class NexaStore:
             self._connection.hold(self._node)
         if seen is None:
             self._writer.begin(calendar)
-        return self._place.claim(
-            identity, uptime, seen, displaced, lambda: self._writer.insert_audit(audit, calendar.now)
-        )
+        return self._place.claim(identity, uptime, seen, displaced, lambda: self._insert_audit(audit, calendar))
 
     def beat(self, identity: Identity, uptime: float, *, reconciled: bool = False) -> Heartbeat:
         """It also writes what polls could not write of the application's columns."""
@@ -200,16 +188,6 @@ class NexaStore:
             if reconciled:
                 self._project(lambda: write_synced(self._connection, self._trail.gateways.of_interface.values()))
         return result
-
-    def other_nodes(self) -> Sequence[OtherNode]:
-        return self._place.others()
-
-    def take_name_from(self, node: str, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        self._ensure_prepared()
-        self._place.take_name_from(node, lambda: self._writer.insert_audit(audit, calendar.now))
-
-    def release(self, identity: Identity) -> None:
-        self._place.release(identity)
 
     def refresh(self, _: UsageCalendar) -> tuple[int, int]:
         """No figure of this store depends on the time."""
@@ -233,9 +211,6 @@ class NexaStore:
     def device_usage(self, devices: Collection[str], calendar: UsageCalendar) -> DeviceUsage:
         return usage.device_usage(self._connection, self._node, devices, calendar)
 
-    def quarantine(self) -> tuple[QuarantineEntry, ...]:
-        return load_quarantine(self._connection, POSTGRES, self._node)
-
     def still_quarantined(self, ids: Collection[int]) -> frozenset[int]:
         return usage.still_quarantined(self._connection, self._node, ids)
 
@@ -244,13 +219,6 @@ class NexaStore:
     ) -> None:
         self._ensure_prepared()
         usage.resolve_quarantine(self._writer, ids, postings, audit, calendar)
-
-    def approve(self, plan_id: str) -> None:
-        self._place.approve(plan_id)
-
-    def adopt(self, *, accepted: bool, audit: Sequence[AuditEvent], calendar: UsageCalendar) -> None:
-        self._ensure_prepared()
-        self._place.adopt(lambda: self._writer.insert_audit(audit, calendar.now), accepted=accepted)
 
     def close(self) -> None:
         self._connection.close()
