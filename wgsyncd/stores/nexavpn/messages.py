@@ -4,65 +4,26 @@ A message holds labels, addresses, counts and reason codes only. So nothing that
 in another column, can reach audit_logs through a message.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import ACCESS, AuditAction, AuditEvent, AuditFacts
-from wgsyncd.core.policies.gateways import GATEWAY_DRIFT
-from wgsyncd.core.reasons import (
-    AnomalyKind,
-    BandwidthCause,
-    ChangeCause,
-    ChangeReason,
-    Inactive,
-    TakeoverCause,
-    UpdatedPart,
-)
+from wgsyncd.core.reasons import AnomalyKind, BandwidthCause, ChangeReason, Inactive, TakeoverCause, UpdatedPart
 from wgsyncd.redact import escape_control, redact
-from wgsyncd.stores.nexavpn.eligibility import UNALLOCATED
+from wgsyncd.stores import audit_texts
+from wgsyncd.stores.audit_texts import reason_text, row_name
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY
 from wgsyncd.stores.nexavpn.rows import Gateways
 
-_MESSAGES = {
-    "device_activated": "First handshake at {at}: activated",
+_MESSAGES = audit_texts.MESSAGES | {
     "device_expired": "Nobody used the device until {at}: expired",
-    "peer_added": "Peer added on {interface} with {address}",
-    "peer_removed": "Peer removed from {interface} ({address}): {reason}",
-    "peer_updated": "Peer updated on {interface}: {updated}",
-    "peer_moved": "Peer moved from {previous_interface} to {interface} ({address})",
-    "foreign_peer_removed": "Peer {peer} ({address}), which no row names, removed from {interface}",
-    "row_rejected": "Row is rejected ({rejection}). Its live peer, if any, stays as it is",
-    "row_accepted": "Row is no longer rejected: mended, or it wants no peer any more (was {rejection})",
     "unallocated": "The address is not allocated to the device ({detail}), and the configuration accepts that",
     "unallocated_cleared": "The address is allocated to the device",
-    "guard_tripped": "Nothing was removed: {count} removals wait. A mistake? See wgsyncd plan."
-    " Meant? wgsyncd approve {plan}",
-    "guard_approved": "{count} withheld removals (plan {plan}) approved by {by}",
-    "interface_restored": "Interface is new: {count} peers restored",
-    "interface_missing": "Interface is missing: its peers are without service",
-    "usage_anomaly": "Counters on {interface} {anomaly}: rx {previous.rx} -> {current.rx},"
-    " tx {previous.tx} -> {current.tx} bytes",
-    "spool_corrupt": "The spool was damaged and is now {file}: the bytes in it are not posted",
-    "quarantine_released": "Quarantined traffic of {interface} posted by an admin:"
-    " rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
-    "quarantine_dropped": "Quarantined traffic of {interface} dropped by an admin, not posted:"
-    " rx {current.rx}, tx {current.tx} bytes, {since} to {until}",
-    "config_reloaded": "Configuration reloaded",
-    "config_rejected": "New configuration has {count} faults, the old one goes on: {keys}",
-    "daemon_started": "wgsyncd {version} started",
-    "daemon_stopped": "wgsyncd stopped. Peers stay in place",
-    "node_taken_over": "Host {host} runs this node now, taken over from host {previous_host}: {takeover}",
-    "node_renamed": "Node {previous_node} has this name now: its records go on",
-    "node_went_back": "The database lost commits of this node. Bytes since then are posted again",
-    "node_adopted": "{by} adopted this node: wgsyncd removes peers that no row names",
-    "adoption_undone": "{by} undid the adoption: peers that no row names stay",
-    "access_changed": "Access changed: {gained} devices gained it, {lost} lost all of it, {changed} have another one",
-    "ruleset_restored": "Program {program} had changed the packet filter: put right, {count} addresses",
     "access_withheld": "Nothing was taken away: {count} devices would lose all access. A mistake? See wgsyncd plan."
     " Meant? wgsyncd approve {plan}",
     "access_approved": "{by} approved that {count} devices lose all access (plan {plan})",
@@ -70,26 +31,9 @@ _MESSAGES = {
     "policy_faulty_cleared": "Policy is no longer faulty",
     "gateway_drift": "The row of the gateway differs from its interface in {detail}",
     "gateway_drift_cleared": "The row of the gateway is as its interface again",
-    "policies_off": "Policies are not enforced any more: the packet filter has no table of wgsyncd",
-    "bandwidth_changed": "Bandwidth profile {profile} holds now, instead of {previous_profile}: {bandwidth}",
     "bandwidths_changed": "The bandwidth of {count} users changed at once",
-    "shaping_started": "Bandwidth is limited from now on",
-    "shaping_stopped": "Bandwidth is not limited any more: what wgsyncd had made in tc is removed",
-    "shaping_failed": "Bandwidth is not limited for everybody ({detail}): see wgsyncd status",
-    "shaping_restored": "Bandwidth is limited as it should be again (was {detail})",
-    "node_active": "This node has {address} now: it is active",
-    "node_standby": "This node does not have {address} any more: it is standby",
 }
-_CONDITIONS = {
-    (AuditAction.STORE_CONDITION_STARTED, UNALLOCATED): "unallocated",
-    (AuditAction.STORE_CONDITION_ENDED, UNALLOCATED): "unallocated_cleared",
-    (AuditAction.STORE_CONDITION_STARTED, POLICY_FAULTY): "policy_faulty",
-    (AuditAction.STORE_CONDITION_ENDED, POLICY_FAULTY): "policy_faulty_cleared",
-    (AuditAction.STORE_CONDITION_STARTED, GATEWAY_DRIFT): "gateway_drift",
-    (AuditAction.STORE_CONDITION_ENDED, GATEWAY_DRIFT): "gateway_drift_cleared",
-    (AuditAction.GUARD_TRIPPED, ACCESS): "access_withheld",
-    (AuditAction.GUARD_APPROVED, ACCESS): "access_approved",
-}
+_OF_ACCESS = {AuditAction.GUARD_TRIPPED: "access_withheld", AuditAction.GUARD_APPROVED: "access_approved"}
 _WARNINGS = frozenset(
     (
         "row_rejected",
@@ -107,45 +51,19 @@ _WARNINGS = frozenset(
     )
 )
 _FAILURES = frozenset(("config_rejected", "spool_corrupt"))
-_ANOMALIES = {
-    AnomalyKind.RESET: "went back without a known reason and count from zero",
-    AnomalyKind.CAME_BACK: "came from an earlier state of the machine, not posted: later bytes go on from here",
+_WORDS: Mapping[StrEnum, str] = {
+    **audit_texts.WORDS,
     AnomalyKind.TABLES_BEHIND: "are posted, but wgsyncd's tables were older",
     AnomalyKind.COLUMNS_BEHIND: "were posted, but are missing in the application's tables",
-    AnomalyKind.WENT_BACK: "are of a node state that the database lost",
-    AnomalyKind.QUARANTINED: "moved more than the link can carry, not posted",
-}
-_TAKEOVERS = {
-    TakeoverCause.STOPPED: "it had stopped",
     TakeoverCause.SILENT: "it was silent for {count} s",
     TakeoverCause.CLONE: "it is a clone of this machine",
     TakeoverCause.ORDERED: "ordered by {by}",
-}
-_BANDWIDTHS = {
     BandwidthCause.CONTRACT: "the groups of the user have another one",
-    BandwidthCause.CAP_REACHED: "monthly cap reached",
-    BandwidthCause.CAP_ENDED: "monthly cap ended",
-    BandwidthCause.SETTINGS: "the configuration has other rates",
-}
-_UPDATED = {
-    UpdatedPart.ADDRESS: "address",
-    UpdatedPart.KEY: "key",
-    UpdatedPart.OTHER: "preshared key or keepalive",
-}
-_CAUSES = {
-    ChangeCause.KEY_REPLACED: "has a new key",
-    ChangeCause.ROW_GONE: "row is gone",
-    ChangeCause.GONE_FROM_KERNEL: "gone from the kernel",
-    ChangeCause.MOVED_TO: "moved to {interface}",
-}
-_INACTIVE = {
     Inactive.OWNER_MISSING: "user {owner} does not exist",
     Inactive.OWNER_INACTIVE: "user {owner} {state}",
-    Inactive.DEVICE_INACTIVE: "device {state}",
     Inactive.DEADLINE_PASSED: "not used in time",
-    Inactive.SUPERSEDED: "has another key now",
-    Inactive.GATEWAY_INACTIVE: "gateway {state}",
 }
+_OWNER = ", user {}"
 EVENTS = frozenset(_MESSAGES)
 """The event types of the rows that wgsyncd writes, without their prefix ``gateway.``."""
 
@@ -169,7 +87,7 @@ def entry(
     ``called``: what people call the device or policy with an id, "" if nobody knows.
     """
     facts = event.facts
-    name = event.action.value if facts.condition is None else _CONDITIONS[event.action, facts.condition]
+    name = _OF_ACCESS[event.action] if facts.condition == ACCESS else row_name(event)
     status = "warning" if name in _WARNINGS else "failure" if name in _FAILURES else "success"
     interface = facts.interface or event.target
     gateway = gateways.of_interface.get(interface) or gateways.of_node()
@@ -209,15 +127,9 @@ def _words(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
             case float():
                 yield one, datetime.fromtimestamp(int(value), zone).strftime("%Y-%m-%d %H:%M:%S")
             case ChangeReason():
-                yield one, reason_text(value)
-            case UpdatedPart():
-                yield one, _UPDATED[value]
-            case AnomalyKind():
-                yield one, _ANOMALIES[value]
-            case BandwidthCause():
-                yield one, _BANDWIDTHS[value]
-            case TakeoverCause():
-                yield one, _TAKEOVERS[value].format(count=facts.count, by=by)
+                yield one, reason_text(value, _WORDS, _OWNER)
+            case AnomalyKind() | BandwidthCause() | TakeoverCause() | UpdatedPart():
+                yield one, _WORDS[value].format(count=facts.count, by=by)
             case _:
                 yield one, by if one == "by" else value
 
@@ -227,7 +139,7 @@ def _plain(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
     for one, value in _facts(facts):
         match value:
             case ChangeReason():
-                yield one, reason_text(value)
+                yield one, reason_text(value, _WORDS, _OWNER)
             case Enum():
                 yield one, value.value
             case tuple():
@@ -238,14 +150,6 @@ def _plain(facts: AuditFacts, zone: ZoneInfo) -> Iterator[tuple[str, object]]:
                 yield one, _safe(value)[:256]
             case _:
                 yield one, value
-
-
-def reason_text(reason: ChangeReason) -> str:
-    if reason.inactive is None:
-        owner = reason.owner and f", user {reason.owner}"
-        return _CAUSES[reason.cause].format(interface=reason.interface) + owner
-    why = reason.inactive
-    return _INACTIVE[why.kind].format(owner=why.owner, state=why.state)
 
 
 def _safe(text: str) -> str:
