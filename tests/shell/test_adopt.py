@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.samples import NOW, address, key, nets, peer, text
 from tests.shell.conftest import Run
 from wgsyncd import log
 from wgsyncd.cli import wiring
+from wgsyncd.cli.doctor import files
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Settings
 from wgsyncd.engine.agent import Agent
@@ -69,6 +71,18 @@ def test_how_each_peer_stands(node: Node, run: Run) -> None:
     assert (wg0["counters_posted"], wg0["counters_started_from"]) == (1, 1)
     assert wg1["peers"] == []
     assert (node.kernel(), node.written) == (before, written), "nothing was touched"
+
+
+def test_a_section_of_a_paused_device_is_not_kept(
+    node: Node, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the next boot, the section would let a customer in whose row wants no peer."""
+    node.wg.remove_behind("wg0", key(7))
+    sections = (f"[Peer]\nPublicKey = {text(number)}\n" for number in (5, 7, LINK))
+    (tmp_path / "wg0.conf").write_text("".join(sections))
+    monkeypatch.setattr(files, "wg_quick_files", partial(files.wg_quick_files, directory=tmp_path))
+    [finding] = ask(run)["wg_quick"]
+    assert "has 3 [Peer] sections" in finding["message"] and "keep the 1 of peers in no row" in finding["message"]
 
 
 def test_the_text(node: Node, run: Run) -> None:

@@ -34,6 +34,7 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso
+from wgsyncd.engine.verdict import if_not_here
 from wgsyncd.errors import WgsyncdError
 
 
@@ -112,7 +113,8 @@ def run(args: argparse.Namespace) -> int:
         view = agent.inspector.view(adopted=True)
         found = adopt(view.decision, view.node_state.records, view.snapshot.rows)
         rows = {encode_key(one.found.config.public_key) for of in found.values() for one in of.peers if one.device}
-        quick = files.wg_quick_files(list(settings.interfaces), rows=rows, kept=settings.peers.always_keep)
+        rows.update(encode_key(row.key) for row in view.snapshot.rows if row.key is not None)  # also without a peer
+        quick = files.wg_quick_files([*settings.interfaces], rows=rows, kept=settings.peers.always_keep)
         wg_quick = [one for one in quick if one.severity is not Severity.OK]
     adopted = view.snapshot.adopted
     report = adopt_report(view, found, wg_quick, settings.peers.always_keep, settings.node.zone, adopted=adopted)
@@ -225,7 +227,7 @@ def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]
     for one in report.interfaces:
         yield from _interface(one)
     for name, why in report.interface_errors.items():
-        yield f"{name} cannot be read: {why}", "fault"
+        yield f"{name} cannot be read: {why}. {if_not_here(name)}", "fault"
     if report.expired:
         yield f"{counted(report.expired, 'device')} not activated by the deadline: to be written as expired", ""
     for finding in report.wg_quick:

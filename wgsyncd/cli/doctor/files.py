@@ -12,6 +12,7 @@ from pathlib import Path
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import PublicKey, encode_key
+from wgsyncd.core.words import counted
 
 WG_QUICK = Path("/etc/wireguard")
 _WITHOUT_PEERS = "/^[ \\t]*\\[/ { peer = tolower($0) ~ /^[ \\t]*\\[peer\\]/ } !peer"  # [Interface] may stand last
@@ -186,12 +187,13 @@ def wg_quick_files(
         stay = len(set(keys) & set(map(encode_key, kept)))
         if count := len(re.findall(r"^\s*\[Peer\]", text, re.MULTILINE | re.IGNORECASE)) - stay:
             good = False
-            why = f"{file} has {count} [Peer] sections: they can connect from the boot until the first cycle"
+            sections = counted(count, "[Peer] section")
+            why = f"{file} has {sections}: such a peer can connect from the boot until the first cycle"
             if rows is None:
                 yield warning("wg-quick", why, "wgsyncd adopt")
                 continue
             if others := len(set(keys) - set(rows)):
-                why += f". Keep the {others} of peers in no row, which a boot would lose"
+                why += f". Remove them, but keep the {others} of peers in no row: a boot would lose these"
                 yield warning("wg-quick", why, f"editor {file}")
                 continue
             yield warning(
