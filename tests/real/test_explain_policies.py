@@ -114,7 +114,9 @@ def test_what_the_packet_filter_does_is_told_where_it_differs(bench: Bench) -> N
     assert told(bench, "10.1.0.1").endswith(f"and none covers it. {kept}")
     assert story(bench)["policies"]["withheld"] is True
     shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
-    assert shown.splitlines()[1] == "No policy lets it reach an address: see policies below"
+    assert shown.splitlines()[1] == (
+        "No policy lets it reach an address. The guard keeps its old access: see filter below"
+    )
     lines = bench.daemon.cli("plan", code=2).stdout.splitlines()
     at = lines.index("  laptop 5 of alice, laptop 6 of alice: withheld")
     assert lines[at + 1].strip() == "- 10.0.0.0-10.0.4.255  no policy covers it now"

@@ -26,7 +26,7 @@ ACCOUNT = "\"'wgsyncd'@'localhost'\""
 SAMPLES = {
     "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
     "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "plan.plan_id": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
-    "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
+    "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(unlock)": "'ALTER USER'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
     "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",
     "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
 }  # fmt: skip

@@ -29,6 +29,9 @@ from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
 
 SETTINGS = parse(CONFIG)
+BY_SOCKET = parse(
+    '[mikyun.database]\nsocket = "/run/s.sock"\nuser = "wgsyncd"\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]'
+)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
         "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
 OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", False, ("r640",), (),
@@ -93,7 +96,7 @@ def test_wg_quick_files(tmp_path: Path) -> None:
     assert [one.severity for one in files.wg_quick_files(["wg0"], tmp_path)] == [Severity.OK], "wg7 is not ours"
     (tmp_path / "wg0.conf").write_text("[Interface]\n[peer]\nPublicKey = x\n # [Peer]\n")
     (one,) = files.wg_quick_files(["wg0"], tmp_path)
-    assert "has 1 [Peer] sections" in one.message
+    assert "has 1 [Peer] section:" in one.message
     assert one.fix == "wgsyncd adopt", "it knows which of them are of rows"
     (one,) = files.wg_quick_files(["wg0"], tmp_path, rows=["y"])
     assert one.fix == f"editor {tmp_path}/wg0.conf", "no command removes a peer of no row: it would not come back"
@@ -171,16 +174,21 @@ def test_a_missing_right_to_the_database_names_the_account_that_the_server_names
 @pytest.mark.parametrize(("known", "mend"), [(True, 'mariadb -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")])
 def test_an_account_that_nobody_has_made(monkeypatch: pytest.MonkeyPatch, known: bool, mend: str) -> None:
     """MariaDB answers 1698 for an account that does not exist, as before the step "Account" of install.md."""
-    settings = parse(
-        '[mikyun.database]\nsocket = "/run/s.sock"\nuser = "wgsyncd"\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]'
-    )
     monkeypatch.setattr(doctor, "is_known", lambda _: known)
 
     def examine(_: object) -> Database:
         raise MariaDBError("why", 1698)
 
-    (one,) = doctor.check(settings, examine)
+    (one,) = doctor.check(BY_SOCKET, examine)
     assert one.fix.startswith(mend)
+
+
+def test_an_account_that_somebody_locked() -> None:
+    def examine(_: object) -> Database:
+        raise MariaDBError("Access denied, this account is locked", 4151)
+
+    (one,) = doctor.check(BY_SOCKET, examine)
+    assert one.fix == "mariadb -e \"ALTER USER 'wgsyncd'@'localhost' ACCOUNT UNLOCK\""
 
 
 def test_a_server_that_is_not_supported_has_its_own_command() -> None:

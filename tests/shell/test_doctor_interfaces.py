@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,6 +16,7 @@ from wgsyncd.cli.doctor import interfaces
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Severity
+from wgsyncd.core.model import PublicKey, decode_key
 from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 
@@ -61,6 +63,23 @@ def test_an_interface_with_a_dot_in_its_name(sysctl: Path) -> None:
     settings = parse('[interfaces."wg.1"]\nnetworks = ["10.0.0.0/24"]')
     found = {one.check: one for one in interfaces.check(settings, FakeWireGuard("wg.1"), look())}
     assert "net.ipv4.conf.wg/1.forwarding = 1" in found["wg.1 forwarding"].fix
+
+
+def test_another_private_key_than_in_the_file_of_wg_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `wg set wg0 private-key`, no customer knows the server any more."""
+    monkeypatch.setattr(interfaces, "WG_QUICK", tmp_path)
+    wg, file = FakeWireGuard("wg0", "wg1"), tmp_path / "wg0.conf"
+    private = subprocess.run(["wg", "genkey"], capture_output=True, text=True, check=True).stdout
+    public = subprocess.run(["wg", "pubkey"], input=private, capture_output=True, text=True, check=True).stdout
+    wg.add_interface("wg0", public_key=PublicKey(decode_key(public.strip())))
+    file.write_text(f"[Interface]\nPrivateKey = {private}\n")
+    assert "wg0 key" not in {one.check for one in interfaces.check(SETTINGS, wg, look())}
+    wg.add_interface("wg0", public_key=PublicKey(key(9)))
+    found = {one.check: one for one in interfaces.check(SETTINGS, wg, look())}
+    assert (found["wg0 key"].severity, found["wg0 key"].fix) == (Severity.FAULT, "systemctl restart wg-quick@wg0")
+    assert private.strip() not in found["wg0 key"].message
+    file.write_text("[Interface]\nPostUp = wg set %i private-key /etc/wireguard/key\n")
+    assert "wg0 key" not in {one.check for one in interfaces.check(SETTINGS, wg, look())}
 
 
 def test_interfaces() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.node import Node
 from tests.samples import text
 from tests.shell import test_explain
 from tests.shell.test_explain import FIVE, Ask, Run
+from wgsyncd.cli import wiring
+from wgsyncd.core.inspect.answers import Link
 
 node, reports, run, ask = test_explain.node, test_explain.reports, test_explain.run, test_explain.ask
 
@@ -29,6 +33,14 @@ def test_each_reason_has_its_next_step(node: Node, ask: Ask) -> None:
     assert (one["connection"], one["advice"].startswith("It was connected 1 h")) == ("offline", True)
     node.db.update(5, wg_iface="wg7")
     assert ask(FIVE)["advice"] == "Mend the row. wgsyncd sees that at once"
+
+
+def test_nothing_but_an_interface_that_is_down_is_to_blame(
+    node: Node, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wiring, "read_link", lambda _: Link(False, frozenset()))
+    one = ask(FIVE)
+    assert (one["connection"], one["advice"]) == (None, "wg0 is down, so nobody can connect: ip link set wg0 up")
 
 
 def test_a_row_that_is_gone_leaves_a_peer_that_is_told_of(node: Node, run: Run) -> None:

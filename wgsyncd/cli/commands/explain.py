@@ -14,6 +14,8 @@ import contextlib
 import re
 from collections.abc import Iterator, Sequence
 
+from msgspec import structs
+
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.explain_access import PolicyReport, policy_lines, policy_report
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
@@ -81,10 +83,15 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
     if bandwidth is not None:
         with contextlib.closing(wiring.open_tc()) as tc, contextlib.suppress(ShapingError):  # status says why
             bandwidth = with_traffic(bandwidth, tc.of(row.addresses))
-    return explain_report(
+    report = explain_report(
         found, rules, details, audit, policies, bandwidth, reports.perspective, view.now, settings.node.zone,
         Labels.of_rows(view.snapshot.rows), settings.store.owner_word,
     )  # fmt: skip
+    name = found.interface
+    if name is not None and report.connection is not None and (link := wiring.read_link(name)) and not link.up:
+        down = f"{name} is down, so nobody can connect: ip link set {name} up"
+        return structs.replace(report, connection=None, advice=down)
+    return report
 
 
 def _policies(
@@ -176,7 +183,8 @@ def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     if policies is not None and (to := policies.to) is not None:
         verdict.append((to.text, "ok" if to.allowed else "fault"))
     elif policies is not None and policies.enforced and not policies.kept and not policies.allowed:
-        verdict.append(("No policy lets it reach an address: see policies below", "held"))
+        kept = ". The guard keeps its old access: see filter below" if policies.withheld else ": see policies below"
+        verdict.append((f"No policy lets it reach an address{kept}", "held"))
     verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
     yield from verdict
     yield "", ""

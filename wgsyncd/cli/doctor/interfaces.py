@@ -1,13 +1,16 @@
 """Checks of the interfaces: presence, kind, key, port, addresses and forwarding."""
 
+import re
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from wgsyncd.cli.doctor.files import WG_QUICK
 from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
-from wgsyncd.core.model import InterfaceState
+from wgsyncd.core.model import InterfaceState, encode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.words import counted
 from wgsyncd.engine.status_update import ONLINE
@@ -34,6 +37,7 @@ def check(
             yield _missing(name, one, error)
             continue
         yield _wireguard(name, one, state)
+        yield from _file_key(name, state, WG_QUICK / f"{name}.conf")
         yield _address(name, one, read_link)
         yield _forwarding(name, one, sysctl)
 
@@ -66,6 +70,20 @@ def _wireguard(name: str, one: Interface, state: InterfaceState) -> Finding:
         )  # fmt: skip
     online = sum(1 for peer in state.peers.values() if time.time() - peer.latest_handshake / 1e9 < ONLINE)
     return ok(name, f"{whose}, port {state.listen_port}, {counted(len(state.peers), 'peer')}, {online} online")
+
+
+def _file_key(name: str, state: InterfaceState, file: Path) -> Iterator[Finding]:
+    """Somebody may have given the interface another private key than wg-quick's file has."""
+    try:
+        found = re.search(r"^\s*PrivateKey\s*=\s*(\S+)", file.read_text(encoding="utf-8"), re.MULTILINE | re.IGNORECASE)
+        done = subprocess.run(
+            ["wg", "pubkey"], input=found[1] if found else "", capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return
+    if done.returncode == 0 and state.public_key is not None and done.stdout.strip() != encode_key(state.public_key):
+        why = f"has another private key than {file}, and customers know one of the two. Is the present one right?"
+        yield fault(f"{name} key", f"{why} Then correct the file", f"systemctl restart wg-quick@{name}")
 
 
 def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:

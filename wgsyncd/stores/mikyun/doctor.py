@@ -92,15 +92,18 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
     user, file = database.user, database.password_file
+    account = f"'{user}'@'localhost'"
     if number == 1045 and file is not None:
         return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
     if number in (1045, 1698) and database.socket and user == "wgsyncd" and is_known(user):  # man wgsyncd-install
-        account = f"'{user}'@'localhost'"
         made = f"CREATE OR REPLACE USER {account} IDENTIFIED VIA unix_socket"
         rights = f"wgsyncd init-db --socket {shlex.quote(database.socket)} --grants {quoted(account)}"
         return f"mariadb -e {quoted(made)} && {rights}"
     if number == 1045:
         return "man wgsyncd-install  # see Account"
+    if number == 4151 and database.socket:  # somebody locked the account
+        unlock = f"ALTER USER {account} ACCOUNT UNLOCK"
+        return f"mariadb -e {quoted(unlock)}"
     if number == 1698:  # MariaDB knows the account by the system's user of that name
         return f"id {shlex.quote(user)}"
     if number == 1049:
