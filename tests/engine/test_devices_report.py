@@ -46,7 +46,7 @@ def test_a_foreign_peer_and_rates_that_are_not_known() -> None:
     found = {one.device: one for one in report(node).devices}
     assert [one.state for one in found.values()] == ["live", "foreign"]
     stranger = next(one for one in found.values() if one.row is None)
-    assert (stranger.rx_rate, stranger.owner, stranger.addresses[0]) == (None, "", "10.200.0.9/32")
+    assert (stranger.rx_rate, stranger.owner, stranger.addresses[0]) == (None, "", "10.200.0.9")
     node.account()
     node.wg.traffic("wg0", key(9), 150, 0)
     node.account()

@@ -212,14 +212,14 @@ def test_each_device_of_the_list_and_of_the_page_has_its_bandwidth(
     node: ShapedNode, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(output, "width", lambda: 400)
-    assert run("devices", "--no-daemon").count("standard 8 Mbit / 4 Mbit") == 3
+    assert run("devices", "--no-daemon").count("standard 8 Mbit down, 4 Mbit up") == 3
     node.traffic(5, 600_000, 500_000)
     node.account()
     node.cycle()
-    assert run("devices", "--no-daemon").count("slow 800 kbit / 800 kbit") == 3
+    assert run("devices", "--no-daemon").count("slow 800 kbit down, 800 kbit up") == 3
     site = Site(node)
     try:
-        assert site.get()[1].count("slow 800 kbit / 800 kbit") == 3
+        assert site.get()[1].count("slow 800 kbit down, 800 kbit up") == 3
         node.db.profiles["0001"] = "open"
         node.cycle()
         assert site.get()[1].count("not limited") == 3

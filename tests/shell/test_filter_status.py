@@ -38,7 +38,10 @@ def test_status_says_what_the_filter_refused_and_who_changed_it(node: Node, work
     found.refused = {"wg0": Traffic(9, 800), "wg1": Traffic()}
     node.status.policies = found
     text = "\n".join(run("status")[1])
-    assert "policies: 3 addresses in 2 profiles, packets refused: wg0 9, the packet filter was put right 1 time" in text
+    assert (
+        "policies: 3 addresses in 2 access lists, packets refused: wg0 9, the packet filter was put right 1 time"
+        in text
+    )
     assert "last because of nft (17)" in text
     report = json.loads(run("status", "--json")[1][0])["policies"]
     assert report["refused"] == {name: asdict(one) for name, one in found.refused.items()}

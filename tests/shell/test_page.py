@@ -219,10 +219,10 @@ def test_a_list_without_devices_has_no_table_and_no_odd_words(node: Node, site: 
     assert "0 of 3 devices online.<" in site.get()[1], "all are shown"
     assert "without a peer" not in site.get()[1], "there are none"
     none = site.get("/?q=nobody")[1]
-    assert " 0 match." in none and "devices" not in re.findall('table class="(.*?)"', none)
+    assert " 0 shown." in none and "devices" not in re.findall('table class="(.*?)"', none)
     node.db.update(5, status="paused")
     node.cycle()
-    assert "Also the 1 without a peer" in site.get()[1] and " 2 match." in site.get()[1]
+    assert "Also the 1 without a peer" in site.get()[1] and " 2 shown." in site.get()[1]
 
 
 @pytest.mark.parametrize(

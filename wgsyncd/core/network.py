@@ -30,6 +30,11 @@ class Network(bytes):
         """The address as text, without the length of the prefix."""
         return str(ipaddress.ip_address(self.packed))
 
+    @property
+    def short(self) -> str:
+        """As rows write it: a single host stands without the length of the prefix."""
+        return self.address if self.prefixlen == 8 * len(self.packed) else str(self)
+
     def __repr__(self) -> str:
         return f"Network({self})"
 

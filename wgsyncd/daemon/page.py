@@ -98,7 +98,7 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
 
 def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
     role = f" ({status.role})" if status.role else ""
-    yield f"Node {status.node}{role}, wgsyncd {status.version}, {time(status.at)}. "
+    yield f"Node {status.node}{role}, wgsyncd {status.version}, {time(status.at)} UTC{status.at[19:]}. "
     if choice.pause:
         yield tag("a", "Keep this page up to date", href=choice.link(pause=False))
     else:
@@ -149,7 +149,11 @@ def _devices(choice: Choice, report: DevicesReport) -> Iterator[Element]:
     first = EACH * (choice.page - 1)
     shown = report.devices[first:]
     until = f", {first + 1} to {first + len(shown)} here" if report.matching > len(shown) and shown else ""
-    told = f" {report.matching} match{until}." if until or report.matching < report.count else ""
+    told = (
+        f" {report.matching} {f'match{until}' if until else 'shown'}."
+        if report.matching < report.count or until
+        else ""
+    )
     yield tag("p", f"{report.online} of {counted(report.count, 'device')} online.{told}")
     if not report.matching:
         return
@@ -266,10 +270,10 @@ def _changes(status: StatusReport) -> Element:
         return tag("p", "None since the daemon's start.")
     rows = [
         [cell("Time", time(one.at)), cell("Change", one.change.replace("_", " ")), cell("Interface", one.interface),
-         cell("Device", one.name or one.device), cell("Reason", one.text)]
+         cell("Device", one.name or one.device), cell("Details", one.text)]
         for one in status.changes
     ]  # fmt: skip
-    return _table(("Time", "Change", "Interface", "Device", "Reason"), rows)
+    return _table(("Time", "Change", "Interface", "Device", "Details"), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[list[Element]]) -> Element:

@@ -151,13 +151,12 @@ def with_traffic(one: BandwidthReport, traffic: Mapping[Direction, ShapedTraffic
 
 
 def short_bandwidth(one: BandwidthReport | None) -> str:
-    """The profile whose rates hold, with the rates down and up, for a table. "" if nobody limits bandwidth."""
+    """The profile whose rates hold, with its limits, for a table. "" if nobody limits bandwidth."""
     if one is None:
         return ""
-    if one.down is one.up is None:
-        return "not limited"
-    rates = " / ".join("-" if bits is None else rate(bits).removesuffix("/s") for bits in (one.down, one.up))
-    return f"{one.slowed_to or one.profile} {rates}"
+    ways = {"down": one.down, "up": one.up}
+    rates = ", ".join(f"{rate(bits).removesuffix('/s')} {way}" for way, bits in ways.items() if bits is not None)
+    return f"{one.slowed_to or one.profile} {rates}" if rates else "not limited"
 
 
 def rate(bits: int | None) -> str:

@@ -148,7 +148,7 @@ def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[L
     stranger: DeviceState = "foreign" if status.rows is not None else "unknown"
     lost = {(one.interface, one.peer): one for one in status.held if one.device}
     for (name, its_key), (one, rates) in found.items():
-        addresses, called = tuple(sorted(map(str, one.config.allowed_ips))), fingerprint(its_key)
+        addresses, called = tuple(net.short for net in one.config.allowed_ips), fingerprint(its_key)
         if held := lost.get((name, called)):
             listed.append(ListedDevice(None, held.device, name, addresses, "leaving", held.reason, one, rates))
         else:

@@ -133,7 +133,7 @@ def _screen(args: argparse.Namespace) -> Draw:
 
 def as_lines(report: StatusReport, width: int) -> list[Parts]:
     """The lines of one screen that is ``width`` columns wide."""
-    since = f" since {short_time(report.started)}" if report.started else ""
+    since = f" since {short_time(report.started)} {report.started[19:]}" if report.started else ""
     role = f" ({report.role})" if report.role else ""
     lines: list[Parts] = [
         (f"{_WORDS[report.verdict]}: node {report.node}{role}: {report.daemon}{since}", _COLOURS[report.verdict]),
@@ -171,17 +171,15 @@ def _interfaces(report: StatusReport, width: int) -> list[list[Line]]:
     shown = [name for name in _COUNTS if any(counts[name]) or name in ("desired", "actual", "online")]
     rows = []
     for number, one in enumerate(interfaces):
-        numbers = ("" if name not in shown else "?" if counts[name][number] is None else str(counts[name][number])
-                   for name in _COUNTS)  # fmt: skip
+        known = {name: counts[name][number] if one.present or name == "desired" else None for name in shown}
+        numbers = ("" if name not in known else "?" if known[name] is None else str(known[name]) for name in _COUNTS)
         rates = ("" if rate is None else format_bytes(int(rate)) for rate in (one.rx_rate, one.tx_rate))
         cells = (
             one.interface,
             "" if all(some.kind == "kernel" for some in interfaces) else one.kind,
             *numbers,
-            ago(seconds_between(one.latest_handshake, report.at)),
-            *rates,
-            format_bytes(one.rx_bytes),
-            format_bytes(one.tx_bytes),
+            *((ago(seconds_between(one.latest_handshake, report.at)), *rates) if one.present else ("", "", "")),
+            *((format_bytes(one.rx_bytes), format_bytes(one.tx_bytes)) if one.present else ("", "")),
         )
         kind = "" if one.present else "fault" if one.interface in wrong else "dim"
         rows.append([(cell, kind) for cell in cells])
@@ -204,7 +202,7 @@ def _work(report: StatusReport) -> Iterator[Line]:
         mended = put_right if policies.restorations else ""
         old = counted(policies.stale_profiles, "profile of clients is", "profiles of clients are")
         stale = f", {old} stale" if policies.stale_profiles else ""
-        told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'profile')}"
+        told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'access list')}"
         yield f"policies: {told}, packets refused: {refused or 0}{mended}{stale}", ""
     if report.preshared_keys:
         told = ", ".join(f"{key_id} {rows}" for key_id, rows in report.preshared_keys.items())
