@@ -61,6 +61,7 @@ for _endpoint in (0, 16, 28):
             _header(6, IP_FAMILY), int(AF_INET), _header(8, IP_ADDRESS),
         )  # fmt: skip
 _UNUSUAL = None, ()
+_MOST_KEPT = 1.25  # decoded peers for each peer of an interface. A new table for each dump would take more time
 
 _PREFIX = tuple(bytes((length,)) for length in range(33))
 
@@ -82,7 +83,7 @@ class DumpMemory:
     """
 
     known: dict[PublicKey, PeerConfig] = field(default_factory=dict)  # also of peers that were just added
-    decoded: dict[int, PeerState] = field(default_factory=dict)  # of the last dump, by a hash of a peer's bytes
+    decoded: dict[int, PeerState] = field(default_factory=dict)  # of the last dumps, by a hash of a peer's bytes
 
 
 class Decoder:
@@ -101,7 +102,7 @@ class Decoder:
         self._ifindex = self._listen_port = 0
         self._public_key: PublicKey | None = None
         self._peers: dict[PublicKey, PeerState] = {}
-        self._decoded: dict[int, PeerState] = {}  # see DumpMemory
+        self._decoded: dict[int, PeerState] = {}  # what DumpMemory does not have yet
         self._fault: ValueError | None = None
 
     def append(self, data: bytes) -> None:
@@ -129,8 +130,8 @@ class Decoder:
     def _decode_peers(self, data: bytes, at: int, end: int) -> None:
         """Decode the peers of one message. The loop avoids calls, because it runs once a peer.
 
-        A peer with the bytes of the last dump is decoded already, counters included. The hash of bytes is keyed and has
-        64 bits (PEP 456), and only the peer's own bytes count.
+        A peer with the bytes of an earlier dump is decoded already, counters included. The hash of bytes is keyed and
+        has 64 bits (PEP 456), and only the peer's own bytes count.
         """
         known, peers, endpoints = self._known, self._peers, self._endpoints
         before, decoded = self._memory.decoded, self._decoded
@@ -142,7 +143,7 @@ class Decoder:
             digest = hash(data[at : at + size])
             same = before.get(digest)
             if same is not None and (key := same.config.public_key) == data[at + 8 : at + 40] and key not in peers:
-                peers[key] = decoded[digest] = same
+                peers[key] = same
                 at += size
                 continue
             form, headers = _USUAL.get(length, _UNUSUAL)
@@ -182,7 +183,12 @@ class Decoder:
             raise ValueError("no interface index in the dump")
         for key in [key for key in self._known if key not in self._peers]:
             del self._known[key]
-        self._memory.decoded = self._decoded
+        decoded, fresh = self._memory.decoded, self._decoded
+        if len(decoded) + len(fresh) > _MOST_KEPT * len(self._peers):
+            fresh.update(one for one in decoded.items() if self._peers.get(one[1].config.public_key) is one[1])
+            self._memory.decoded = fresh
+        else:
+            decoded.update(fresh)
         return Device(self._ifindex, self._public_key, self._listen_port, self._peers)
 
 
