@@ -28,7 +28,7 @@ every_alert = pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert
 
 def exported() -> set[str]:
     status = DaemonStatus(interfaces={"wg0": InterfaceStatus(True, peers=(PEER,))}, intervals={"account": 15})
-    status.shaping = ShapingStatus(True, {"standard": 1}, 0, 0, 0, "")
+    status.shaping = ShapingStatus(True, {"standard": 1}, 1, 0, 0, 0, "")
     status.sampled_at, status.store_conditions, status.sealed = {"wg0": 1.7e9}, {"parent_conflict": 0}, {"fra1": 1}
     return {sample.name for family in metrics.registry(lambda: status).collect() for sample in family.samples}
 

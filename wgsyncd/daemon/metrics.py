@@ -208,11 +208,12 @@ def _policies(status: DaemonStatus) -> Iterator[Metric]:
 
 
 def _shaping(status: DaemonStatus) -> Iterator[Metric]:
-    one = status.shaping or ShapingStatus(True, {}, 0, 0, 0, "")
+    one = status.shaping or ShapingStatus(True, {}, 0, 0, 0, 0, "")
     over = status.store_conditions.get("devices_over_limit", 0)
     for name, text, value in (
         ("shaping_ok", "Whether tc is as contracts and devices ask for.", one.ok),
         ("shaping_drift", "Objects of tc that were not as wanted after the last apply.", one.drift),
+        ("shaped_contracts", "Contracts with devices whose traffic is limited.", one.contracts),
         ("slowed_contracts", "Contracts beyond their monthly cap.", one.slowed),
         ("unknown_profile_contracts", "Contracts whose profile is not configured.", one.unknown),
         ("contracts_over_device_limit", "Contracts with more devices than their max_devices.", over),

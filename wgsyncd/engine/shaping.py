@@ -230,17 +230,17 @@ class Shaping:
         return failed
 
     def _publish(self, cycle: ShapingCycle, drift: int) -> None:
-        devices = cycle.wanted.devices
-        owners = {one.owner: one.choice for one in devices}
+        unshaped = frozenset(cycle.plan.no_minor)
+        devices = [] if self._lacks else [one for one in cycle.wanted.devices if one.device not in unshaped]
+        contracts, slowed = {one.owner for one in devices}, {one.owner for one in devices if one.choice.beyond}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
         self._waiting, refused = cycle.waiting, self._failed or self._lacks
         self._hurries = bool(cycle.waiting) and not refused  # Otherwise the same cycle would come again and again.
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(
-            is_ok, dict(names), sum(bool(one.beyond) for one in owners.values()), cycle.wanted.unknown, drift,
-            self._trouble(cycle),
-        )  # fmt: skip
+            is_ok, dict(names), len(contracts), len(slowed), cycle.wanted.unknown, drift, self._trouble(cycle)
+        )
         if self._changed("trouble", self._status.shaping.trouble) and self._status.shaping.trouble:
             self._log.error("not everything is shaped, tried again next cycle", why=self._status.shaping.trouble)
         self._audit.note(cycle.wanted.choices, self._fault(cycle), starts=cycle.starts)

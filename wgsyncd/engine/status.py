@@ -42,6 +42,7 @@ class ShapingStatus:
 
     ok: bool
     devices: Mapping[str, int]  # that are shaped, by profile
+    contracts: int  # with shaped devices
     slowed: int  # contracts that have reached their monthly cap
     unknown: int  # contracts whose profile the configuration does not have
     drift: int  # objects of tc that were not as wanted after apply

@@ -213,7 +213,7 @@ def _work(report: StatusReport) -> Iterator[Line]:
         counts["beyond their device limit"] = (report.conditions or {}).get("devices_over_limit", 0)
         told = "".join(f", {counted(count, 'contract')} {what}" for what, count in counts.items() if count)
         drift = f", {counted(shaping.drift, 'object')} of tc not as wanted" if shaping.drift else ""
-        yield f"bandwidth: {devices} shaped{told}{drift}", ""
+        yield f"bandwidth: {devices} shaped, of {counted(shaping.contracts, 'contract')}{told}{drift}", ""
 
 
 def _last(changes: Sequence[RecentChange]) -> list[Parts]:
