@@ -34,6 +34,12 @@ WONDERSHAPER = (
     "tc qdisc add dev wg0 handle ffff: ingress",
     "tc filter add dev wg0 parent ffff: protocol ip prio 50 u32 match ip src 0.0.0.0/0 action drop",
 )
+HANDS = (  # what a hand does to traffic control
+    "tc qdisc replace dev wg0 root handle 2: pfifo",
+    "tc filter del dev wgsyncd-down parent 7767:",
+    "tc class del dev wgsyncd-down classid 7767:2",
+    "tc qdisc del dev wg0 clsact",
+)
 NETWORKD = ("tc qdisc replace dev wg0 root handle 2: fq_codel limit 2000",)
 
 
@@ -135,6 +141,35 @@ def test_many_changes_lose_no_ping_and_nobody_is_unshaped_meanwhile() -> None:
         for link in ("wgsyncd-down", "wgsyncd-up"):
             shown = run("tc", "-s", "qdisc", "show", "dev", link, "root")
             assert re.findall(r"direct_packets_stat (\w+)", shown) == ["0"], "each packet was in a class"
+        for one in WHERE:
+            here, there = _counters(one)
+            assert here == there
+
+
+def test_a_kill_and_hands_lose_no_ping_and_no_byte() -> None:
+    """A process dies while it makes the trees, the next one goes on, and then somebody takes parts away again."""
+    with ExitStack() as stack:
+        net = Net(stack, userspace=False)
+        tc = KernelTc(timeout=60)
+        stack.callback(tc.close)
+        wanted = wish(*(device(one, *addresses(one), interface=WHERE[one]) for one in WHERE))
+
+        def mend() -> None:
+            plan = make_plan(wanted, tc.read())
+            assert tc.apply((*plan.withdraw, *plan.prepare, *plan.clean_up)) == []
+            assert make_plan(wanted, tc.read()).is_empty
+
+        pings = net.begin_ping(1, 400, 0.01)
+        process = multiprocessing.get_context("fork").Process(target=_install_and_die, args=(wanted,))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL and tc.read().trees[Direction.DOWN].index
+        while pings.poll() is None:
+            mend()
+            for command in HANDS:
+                run(*command.split())
+        mend()
+        assert net.delay(pings).lost == 0
         for one in WHERE:
             here, there = _counters(one)
             assert here == there
