@@ -48,11 +48,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 def install(tc: KernelTc, goal: Wanted) -> None:
     """Make everything as the daemon does it, in portions."""
-    planner, waiting = Planner(), 1
-    while waiting:
+    planner, is_complete = Planner(), False
+    while not is_complete:
         _, plan, waiting = planner.plan(goal, tc.read(), MOST_NEW)
         failed = tc.apply(plan.prepare)
         assert not failed, failed[0]
+        is_complete = not waiting
 
 
 def remove(tc: KernelTc) -> None:

@@ -144,7 +144,7 @@ def test_a_filter_of_another_program_under_the_pref_of_detours_is_left_alone() -
 
 def test_new_devices_are_those_that_no_link_has_and_rates_are_seen_in_each_link() -> None:
     tc = reach(FOUR, TcModel())
-    assert first_new(FOUR, tc.state, 0) == (FOUR, 0)
+    assert first_new(FOUR, tc.state, 0) == (FOUR, ())
     slow = wish(*(replace(one, choice=one.choice._replace(down=MBIT)) for one in FOUR.devices))
     assert [one.owner for one in preview(slow, tc.state).changed] == ["1", "2", "3", "4"]
 

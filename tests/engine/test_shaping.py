@@ -205,6 +205,19 @@ def test_a_portion_that_the_kernel_refuses_waits_for_the_poll(
     shaped.tc.lacks = {"Filter"}
     shaped.cycle()
     assert not shaped.agent.planes.mend()
+    assert len(shaped.kernel()["wg0"]) == 5, "peers do not wait for what cannot be made"
+
+
+def test_peers_do_not_wait_for_portions_that_somebody_takes_away_again(
+    shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgsyncd.engine.shaping.MOST_NEW", 1)
+    for number in (8, 9, 10):
+        shaped.device(number)
+    for peers in (4, 6):
+        shaped.cycle()
+        assert len(shaped.kernel()["wg0"]) == peers
+        shaped.tc.trees[DOWN] = shaped.tc.trees[UP] = Tree()
 
 
 def test_many_new_devices_come_in_portions_and_each_cycle_asks_for_the_next(
@@ -218,7 +231,7 @@ def test_many_new_devices_come_in_portions_and_each_cycle_asks_for_the_next(
         assert set(shaped.rates()) == set(range(5, known + 1))
         told = f"{waiting} {'device waits' if waiting == 1 else 'devices wait'}"
         assert (told in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
-        assert len(shaped.kernel()["wg0"]) == 8, "no peer waits for it"
+        assert set(shaped.kernel()["wg0"]) == {key(number) for number in shaped.rates()}, "no peer is there without it"
         assert shaped.agent.planes.mend() == (waiting > 0), "the next check reconciles"
         shaped.account()
         assert shaped.agent.needs_reconcile == (waiting > 0)

@@ -1,6 +1,7 @@
 """Applies plans to the peers and the planes beside them, and keeps the last samples of removed peers."""
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState
+from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.records import PeerId
@@ -21,11 +22,16 @@ class Applier:
         self.kept_last.clear()
 
     def apply(self, planes: Cycle, decision: Decision, samples: Samples) -> dict[str, InterfaceState]:
-        """Apply all plans phase by phase. Returns the peers read back. If a plane failed, no peer gets an address."""
+        """Apply all plans phase by phase. Returns the peers read back.
+
+        If a plane failed, no peer gets an address. Otherwise no peer gets one that waits for what a plane makes.
+        """
         after = dict(samples.actual)
         for phase in Phase:
             if phase is Phase.PEERS:
                 plan = decision.plan if planes.is_ready else decision.plan.withhold(_gains_address)
+                if waiting := planes.waiting:
+                    plan = plan.withhold(lambda one: _gains_address(one) and _has_one_of(waiting, one))
                 after = self.apply_peers(plan, samples)
             planes.apply(phase, after)
         # Ignore interfaces that were re-created during apply. The next cycle handles them.
@@ -50,3 +56,7 @@ def _gains_address(change: Change) -> bool:
     if change.desired is None or change.current is None:
         return change.desired is not None
     return not set(change.desired.allowed_ips) <= set(change.current.allowed_ips)
+
+
+def _has_one_of(addresses: frozenset[Network], change: Change) -> bool:
+    return change.desired is not None and not addresses.isdisjoint(change.desired.allowed_ips)

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditFacts
 from wgsyncd.core.inspect.verify import Discrepancy
+from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.shaping.preview import ShapingPreview
@@ -19,6 +20,8 @@ from wgsyncd.ports import Phase, Plane, Snapshot
 @runtime_checkable
 class Previewing(Protocol):
     """A plane that says what a cycle would do to bandwidth, and where the kernel differs from the rows."""
+
+    waiting: frozenset[Network]  # addresses that no peer gets in this cycle, because a next one makes what it needs
 
     def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
         """The changes of a cycle. None: they are not known."""
@@ -135,6 +138,11 @@ class Cycle:
     def _note_failure(self, plane: Plane) -> None:
         self.is_ready = False
         self.judge_failed |= plane.judges
+
+    @property
+    def waiting(self) -> frozenset[Network]:
+        """The addresses that no peer gets in this cycle, because what it needs is made in a next one."""
+        return frozenset().union(*(plane.waiting for plane in self._plans if isinstance(plane, Previewing)))
 
     def apply(self, phase: Phase, actual: Actual) -> None:
         """Apply one phase of every plane. ``actual``: the peers as they were last read, by interface."""

@@ -20,7 +20,7 @@ from wgsyncd.core.shaping.plan import Planner, make_plan
 from wgsyncd.core.shaping.preview import ShapingPreview, preview
 from wgsyncd.core.shaping.steps import Action, Clsact, Detour, FailedStep, Link, Redirect, RootQdisc, ShapingPlan, Step
 from wgsyncd.core.shaping.tree import Filter, KernelState
-from wgsyncd.core.shaping.wanted import Wanted, devices_by_minor, wanted_shaping
+from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted, devices_by_minor, wanted_shaping
 from wgsyncd.core.words import counted
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.shaping_audit import ShapingAudit
@@ -60,7 +60,7 @@ class ShapingCycle(NamedTuple):
     plan: ShapingPlan
     going: Mapping[tuple[str, PublicKey], tuple[Network, ...]]  # peers that this cycle removes: their addresses
     is_read: bool  # False: the kernel could not be read, so nothing is changed
-    waiting: int = 0  # new devices that the next cycles make
+    waiting: tuple[ShapedDevice, ...] = ()  # new devices that the next cycles make
     starts: bool = False  # there is no tree yet
 
 
@@ -80,13 +80,14 @@ class Shaping:
         self.happenings: list[Happening] = []
         self._failed: list[FailedStep] = []
         self._lacks = ""  # the modules that this kernel has not
-        self._waiting = 0  # devices that the next cycles make
+        self.waiting: frozenset[Network] = frozenset()
+        self._left = 0  # devices that the next cycles make
         self.descriptor = tc.descriptor if settings.shaping_policy.enforce else None
         self._hurries = False  # the next part of them need not wait for the poll
 
     def read(self) -> KernelState | None:
         """What the kernel has. None: it does not answer, and nothing is changed then."""
-        self._failed, self._lacks = [], ""
+        self._failed, self._lacks, self.waiting = [], "", frozenset()
         try:
             found = self._tc.read()
         except ShapingError as error:
@@ -146,6 +147,7 @@ class Shaping:
                     self._make(plan.plan.withdraw)
                 case Phase.PREPARE:
                     self._prepare(plan.plan)
+                    self._let_wait(plan.waiting)
                 case Phase.CLEAN_UP:
                     self._finish(plan, actual)
         except ShapingError as error:
@@ -160,7 +162,7 @@ class Shaping:
             if bad:
                 self._make(bad)
                 self._log.warning("redirects led nowhere and were taken away, a cycle mends it", redirects=len(bad))
-            return bool(bad or self._waiting)
+            return bool(bad or self._left)
         except ShapingError as error:
             self._note("poll", error)
             return False
@@ -204,6 +206,11 @@ class Shaping:
             hooks = [step._replace(action=Action.DELETE) for step in plan.prepare if isinstance(step.thing, Clsact)]
             self._tc.apply((*undo.withdraw, *undo.clean_up, *hooks))
 
+    def _let_wait(self, devices: Sequence[ShapedDevice]) -> None:
+        """Let new peers wait for their class. They come in without one if tc refuses steps, or makes no progress."""
+        if not (self._failed or self._lacks) and (not self._left or len(devices) < self._left):
+            self.waiting = frozenset(net for one in devices for net in one.addresses)
+
     def _finish(self, cycle: ShapingCycle, actual: Mapping[str, InterfaceState]) -> None:
         """Read back, clean up after the peers that have left, and publish what is left to do."""
         drift, plan = 0, cycle.plan
@@ -234,7 +241,7 @@ class Shaping:
         devices = [] if self._lacks else [one for one in cycle.wanted.devices if one.device not in unshaped]
         contracts, slowed = {one.owner for one in devices}, {one.owner for one in devices if one.choice.beyond}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
-        self._waiting, refused = cycle.waiting, self._failed or self._lacks
+        self._left, refused = len(cycle.waiting), self._failed or self._lacks
         self._hurries = bool(cycle.waiting) and not refused  # Otherwise the same cycle would come again and again.
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
@@ -265,7 +272,7 @@ class Shaping:
         if cycle.plan.no_minor:
             return f"{counted(len(cycle.plan.no_minor), 'device has', 'devices have')} no class: all numbers are taken"
         if cycle.waiting and not self._failed:
-            waiting = counted(cycle.waiting, "device waits for its class", "devices wait for their class")
+            waiting = counted(len(cycle.waiting), "device waits for its class", "devices wait for their class")
             return f"{waiting}. The next cycles go on"
         return _refusal(self._failed) if self._failed else ""
 

@@ -31,7 +31,7 @@ from wgsyncd.core.shaping.tree import (
     leaf,
     top_class,
 )
-from wgsyncd.core.shaping.wanted import Wanted
+from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted
 
 _MORE_HANDLES = 0x8000  # for filters that cannot have the number of their minor
 _NO_TREE = Tree()
@@ -120,20 +120,17 @@ def _plan_link(direction: Direction, lane: _Lane, wanted: Wanted) -> Steps:
     return steps
 
 
-def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, int]:
-    """The wish without the new devices beyond ``most``, and how many these are. The devices with the lowest ids stay.
+def first_new(wanted: Wanted, kernel: KernelState, most: int) -> tuple[Wanted, tuple[ShapedDevice, ...]]:
+    """The wish without the new devices beyond ``most``, and these devices. The devices with the lowest ids stay.
 
     The kernel looks at all classes for each new one (tc_bind_tclass, net/sched/sch_api.c). So thousands of new devices
     take long, and a daemon that makes all of them at once does nothing else meanwhile.
     """
     known = {net for _, _, tree in kernel.every_tree() for net in device_filters(tree)}
-    stay, new = [], 0
-    for device in wanted.devices:
-        is_new = not any(net in known for net in device.addresses)
-        new += is_new
-        if not is_new or new <= most:
-            stay.append(device)
-    return replace(wanted, devices=tuple(stay)), max(new - most, 0)
+    new = [one for one in wanted.devices if not any(net in known for net in one.addresses)]
+    waiting = tuple(new[most:])
+    late = {one.id for one in waiting}
+    return replace(wanted, devices=tuple(one for one in wanted.devices if one.id not in late)), waiting
 
 
 class CyclePlan(NamedTuple):
@@ -141,7 +138,7 @@ class CyclePlan(NamedTuple):
 
     wanted: Wanted  # the wish without the devices that wait
     plan: ShapingPlan
-    waiting: int  # new devices that the next cycles make
+    waiting: tuple[ShapedDevice, ...]  # new devices that the next cycles make
 
 
 @dataclass(slots=True)
