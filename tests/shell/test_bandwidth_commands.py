@@ -216,10 +216,10 @@ def test_each_device_of_the_list_and_of_the_page_has_its_bandwidth(
     node.traffic(5, 600_000, 500_000)
     node.account()
     node.cycle()
-    assert run("devices", "--no-daemon").count("slow 800 kbit down, 800 kbit up") == 3
+    assert run("devices", "--no-daemon").count("slow (cap reached) 800 kbit down, 800 kbit up") == 3
     site = Site(node)
     try:
-        assert site.get()[1].count("slow 800 kbit down, 800 kbit up") == 3
+        assert site.get()[1].count("slow (cap reached) 800 kbit down, 800 kbit up") == 3
         node.db.profiles["0001"] = "open"
         node.cycle()
         assert site.get()[1].count("not limited") == 3

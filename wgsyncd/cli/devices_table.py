@@ -21,7 +21,7 @@ COLUMNS = (
     Column("24h", rank=1, right=True),
     Column("month", rank=5, right=True),
     Column("last 24 hours", rank=7),
-    Column("bandwidth", rank=9, most=40),
+    Column("bandwidth", rank=9, most=48),
     Column("reaches", rank=9, most=24),
     Column("why", rank=10, most=34),
 )

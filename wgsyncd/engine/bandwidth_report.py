@@ -156,7 +156,8 @@ def short_bandwidth(one: BandwidthReport | None) -> str:
         return ""
     ways = {"down": one.down, "up": one.up}
     rates = ", ".join(f"{rate(bits).removesuffix('/s')} {way}" for way, bits in ways.items() if bits is not None)
-    return f"{one.slowed_to or one.profile} {rates}" if rates else "not limited"
+    profile = f"{one.slowed_to} (cap reached)" if one.slowed_to else one.profile
+    return f"{profile} {rates}" if rates else "not limited"
 
 
 def rate(bits: int | None) -> str:
