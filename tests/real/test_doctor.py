@@ -168,6 +168,8 @@ def test_what_is_broken_is_found_and_its_command_mends_it(good: Bench, shell: Ca
     assert check != "admin_logs" or found["rights"]["severity"] == "ok", "no right is missing, but the table"
     one = found[check]
     assert (one["severity"], why in one["message"], mend in one["fix"]) == (level, True, True), one
+    if what == "down":
+        assert "wg1: is down, so nobody can connect" in good.daemon.cli("status", code=2).stdout
     if what in MENDED:
         shell(one["fix"])
         found = doctor(good, code=None)

@@ -9,7 +9,6 @@ from tests.samples import text
 from tests.shell import test_explain
 from tests.shell.test_explain import FIVE, Ask, Run
 from wgsyncd.cli import wiring
-from wgsyncd.core.inspect.answers import Link
 
 node, reports, run, ask = test_explain.node, test_explain.reports, test_explain.run, test_explain.ask
 
@@ -38,7 +37,7 @@ def test_each_reason_has_its_next_step(node: Node, ask: Ask) -> None:
 def test_nothing_but_an_interface_that_is_down_is_to_blame(
     node: Node, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(wiring, "read_link", lambda _: Link(False, frozenset()))
+    monkeypatch.setattr(wiring, "is_down", lambda name: name == "wg0")
     one = ask(FIVE)
     assert (one["connection"], one["advice"]) == (None, "wg0 is down, so nobody can connect: ip link set wg0 up")
 

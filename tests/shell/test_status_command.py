@@ -16,7 +16,7 @@ from tests.asked_daemon import Work
 from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
-from wgsyncd.cli import client, main
+from wgsyncd.cli import client, main, wiring
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 
@@ -102,6 +102,16 @@ def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, ru
         ("remove", "0001-DEV-009", "device expired"),
     ]
     assert " ago" in run("status")[1][3], "the latest handshake"
+
+
+def test_an_interface_that_is_down_is_a_fault(
+    node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peers in it are right, but nobody can connect to them."""
+    monkeypatch.setattr(wiring, "is_down", lambda name: name == "wg0")
+    status, lines = run("status")
+    at = lines.index("wg0: is down, so nobody can connect")
+    assert (status, lines[at + 1]) == (2, "    ip link set wg0 up")
 
 
 def test_the_table_of_interfaces_has_what_is_not_as_ever_and_fits_the_terminal(

@@ -233,6 +233,13 @@ def read_link(interface: str) -> Link | None:
     return link(interface)
 
 
+def is_down(interface: str) -> bool:
+    """Whether the interface exists and is down."""
+    from wgsyncd.dataplane.wireguard.interfaces import is_down
+
+    return is_down(interface)
+
+
 def open_tc() -> TrafficReader:
     """The kernel's tc, for one thread, which closes it."""
     from wgsyncd.dataplane.tc.traffic import TrafficReader

@@ -88,7 +88,7 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
         Labels.of_rows(view.snapshot.rows), settings.store.owner_word,
     )  # fmt: skip
     name = found.interface
-    if name is not None and report.connection is not None and (link := wiring.read_link(name)) and not link.up:
+    if name is not None and report.connection is not None and wiring.is_down(name):
         down = f"{name} is down, so nobody can connect: ip link set {name} up"
         return structs.replace(report, connection=None, advice=down)
     return report

@@ -81,7 +81,9 @@ def ask(args: argparse.Namespace) -> StatusReport:
     except client.SilentDaemonError as error:
         report, why = None, str(error)
     if report is not None:
-        return report
+        down = [one.interface for one in report.interfaces if one.present and wiring.is_down(one.interface)]
+        found = [fault(name, "is down, so nobody can connect", f"ip link set {name} up") for name in down]
+        return status_report.judged(report, *found) if found else report
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
     try:
