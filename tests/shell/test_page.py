@@ -244,6 +244,11 @@ def test_odd_names_make_a_whole_page(node: Node, site: Site, name: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f]|<!--|<b>", text)
 
 
+def test_it_names_the_zone_of_its_times(site: Site) -> None:
+    """A browser may be in another zone than `node.zone`."""
+    assert re.search(r"\d\d:\d\d:\d\d UTC\+09:00\. ", site.get()[1])
+
+
 def test_it_refreshes_itself_until_somebody_pauses_it(site: Site) -> None:
     assert '<meta http-equiv="refresh" content="10">' in site.get()[1]
     assert "http-equiv" not in site.get("/?pause=1&q=a")[1]

@@ -61,6 +61,11 @@ def test_status_is_answered_while_the_main_thread_is_busy(
     waiting.join()
 
 
+def test_the_time_of_the_start_has_its_zone(node: Node, work: Work, run: Run) -> None:
+    node.status.started_at = 1_800_000_000.0
+    assert run("status")[1][0].endswith(" since 2027-01-15 17:00:00 +09:00")
+
+
 def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> None:
     node.db.update(5, preshared_key="junk")
     del node.db.devices[6]
