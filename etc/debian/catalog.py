@@ -33,6 +33,7 @@ SECTIONS = {
     "interface missing: its peers are without service": "WgsyncdInterfaceMissing",
     "interface cannot be read": "WgsyncdInterfaceMissing",
     "interface cannot be read back": "WgsyncdInterfaceMissing",
+    "NOBODY CAN CONNECT: clients know another interface": "WgsyncdInterfaceChanged",
     "drift after apply, tried again next cycle": "WgsyncdDrift",
     "changes failed": "WgsyncdChangesRefused",
     "change refused": "WgsyncdChangesRefused",

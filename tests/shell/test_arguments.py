@@ -18,9 +18,9 @@ from wgsyncd.cli import main
 PLAN = "0" * 32
 # Each line has arguments that are wrong, and a part of the answer.
 WRONG = [
-    ("approve abc", "'abc' is no plan id, which `wgsyncd plan` prints"),
-    (f"approve {PLAN}0", "is no plan id"),
-    ("approve 0123456789ABCDEF0123456789ABCDEF", "is no plan id"),
+    ("approve abc", "'abc' is no id, which `wgsyncd plan` or `wgsyncd status` prints"),
+    (f"approve {PLAN}0", "is no id"),
+    ("approve 0123456789ABCDEF0123456789ABCDEF", "is no id"),
     ("sync ''", "'' is no device id"),
     ("sync 'two words'", "'two words' is no device id"),
     (f"sync {'D' * 65}", "is no device id"),

@@ -63,7 +63,7 @@ def test_approve_carries_out_exactly_these_removals_once_and_says_who(
     assert main.main(["approve", "--config", str(config), "0" * 32]) == 1
     assert f"{'0' * 12} is not the plan of now, which is {plan}" in capsys.readouterr().err
     assert node.kernel() == before
-    assert run("approve", plan) == (0, [f"plan {plan} approved and carried out: 3 removed"])
+    assert run("approve", plan) == (0, [f"{plan} approved and carried out: 3 removed"])
     assert node.kernel() == {"wg0": {}, "wg1": {}}
     entry = next(one for one in node.db.logs if one.action == "guard_approved")
     assert entry.message == f"3 withheld removals (plan {plan}) approved by root (uid 0, pid {os.getpid()})"

@@ -254,8 +254,9 @@ def _advice(found: Explanation, now: float) -> str:
         return _ROWS.get(found.rejection.reason, "Mend the row. wgsyncd sees that at once")
     if found.inactive is not None and not found.interface_error:
         return _CURES[found.inactive.kind].format(owner=found.inactive.owner_kind or "owner")
-    if not _is_served(found) or found.connection is None:
-        return "`wgsyncd status` shows what is wrong with this server" if found.interface_error else ""
+    broken = "`wgsyncd status` shows what is wrong with this server" if found.interface_error or found.is_other else ""
+    if broken or not _is_served(found) or found.connection is None:
+        return broken
     peer = next(one for one in found.peers if one.row_key and one.interface == found.interface)
     addresses = ", ".join(sorted(str(net).rpartition("/")[0] for net in peer.found.config.allowed_ips))
     seconds = int(now - peer.found.latest_handshake / 1e9)

@@ -20,9 +20,10 @@ class ConditionType(StrEnum):
     ROW_REJECTED = "row_rejected"
     GUARD_TRIPPED = "guard_tripped"
     INTERFACE_MISSING = "interface_missing"
+    INTERFACE_IDENTITY = "interface_identity"  # always holds: see peers/identities.py
 
 
-_COMMON = frozenset(ConditionType)
+OBSTACLES = frozenset(ConditionType) - {ConditionType.INTERFACE_IDENTITY}  # a row may wait for their end
 
 
 class Condition(NamedTuple):
@@ -37,7 +38,7 @@ class Condition(NamedTuple):
     @property
     def is_of_store(self) -> bool:
         """Whether the condition has a type of the store's own."""
-        return self.type not in _COMMON
+        return self.type not in set(ConditionType)
 
 
 MEMORY = 3600.0  # seconds: so long the guard remembers a removal
@@ -115,8 +116,7 @@ class NodeState:
     def apply(self, writes: WriteBatch) -> NodeState:
         """The node state once ``writes`` is committed, without a copy: nobody may use this object afterwards.
 
-        The new node state takes over the records of this one and changes them. To copy 100,000 records in every
-        transaction of a poll would take as long as the posting itself.
+        To copy 100,000 records in every transaction of a poll would take as long as the posting itself.
         """
         records = self.records
         records.update(writes.records)

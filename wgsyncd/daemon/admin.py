@@ -234,6 +234,7 @@ class AdminRequests:
 
     def _approve(self, plan: str, who: str) -> ApproveReport:
         self._log.info("approve", plan=plan, who=who)
+        changes = [one.change.approval for one in self._daemon.agent.status.interfaces.values() if one.change]
         try:
             is_access = self._daemon.agent.approve(plan, who)
         except UserError as error:
@@ -242,7 +243,7 @@ class AdminRequests:
         if decision is None:
             raise _failed(self._daemon.last_error, f"plan {plan} is approved, but not carried out yet: ")
         access = self._daemon.agent.inspector.preview_all().access if is_access else None
-        if decision.is_withholding if access is None else access.withheld:
+        if plan not in changes and (decision.is_withholding if access is None else access.withheld):
             why = "the rows changed in that moment, so nothing was approved: look at `wgsyncd plan` again"
             raise Refusal(409, why, "plan")
         removed = len(decision.plan.of(ChangeKind.REMOVE))

@@ -40,6 +40,7 @@ SHAPING_REFUSALS = ("EBUSY", "EEXIST", "EINVAL", "ENOBUFS", "ENODEV", "ENOENT", 
 # For each metric with the label "interface": its name without "wgsyncd_", its HELP text, and how to get its value.
 _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ...] = (
     ("interface_present", "Whether the interface exists and can be read.", lambda one: one.present),
+    ("interface_changed", "Whether clients know another key or port.", lambda one: one.change is not None),
     ("desired_peers", "Peers that the rows ask for.", lambda one: one.desired),
     ("actual_peers", "Peers that the interface has.", lambda one: one.actual),
     ("online_peers", "Peers whose latest handshake is less than 180 s old.", lambda one: one.online),

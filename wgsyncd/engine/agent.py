@@ -23,7 +23,7 @@ from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.state import ConditionType, NodeState
+from wgsyncd.core.state import OBSTACLES, NodeState
 from wgsyncd.engine.accounting import Accounting
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.applier import Applier
@@ -202,7 +202,7 @@ class Agent:
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         node_state = part.within(self._cache.current(calendar))
         self._recorder.record_outcome(decision, after, calendar, node_state=node_state)
-        self.has_conditions = any(one.type in set(ConditionType) for one in node_state.conditions)
+        self.has_conditions = any(one.type in OBSTACLES for one in node_state.conditions)
         return not self._planner.drift(decision, after, node_state)
 
     def approve(self, plan_id: str, who: str = "") -> bool:

@@ -84,6 +84,7 @@ class Inspector:
         decision, access = self.preview_all()[:2]
         now = [decision.plan_id] if decision.is_withholding else []
         now += [access.plan_id] if access is not None and access.withheld else []
+        now += [one.approval for one in decision.identity_changes.values()]
         if not now:
             raise UserError("nothing is withheld: there is nothing to approve")
         if plan_id not in now:

@@ -13,6 +13,7 @@ from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PublicKe
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import AccessMemory, Decision, RemovalLimits, apply_guard
+from wgsyncd.core.peers.identities import identity_changes
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
@@ -137,7 +138,10 @@ class Planner:
         undone = unrecorded(node_state, actual, desired, uptime, plan.live_count, self._state.approved_removals)
         past = [one for one in remembered((*node_state.removals, *undone), uptime) if not one.access]
         decision = apply_guard(desired, plan, actual, self._limits, snapshot.approved, past, uptime, node_state.records)
-        return replace(decision, transitions=steps, access=self._access_memory(node_state, uptime))
+        right = {name: (one.public_key, one.listen_port) for name, one in snapshot.gateways.items()}
+        changes = identity_changes(node_state.conditions, actual, right, snapshot.approved)
+        memory = self._access_memory(node_state, uptime)
+        return replace(decision, transitions=steps, access=memory, identity_changes=changes)
 
     def _access_memory(self, node_state: NodeState, uptime: float) -> AccessMemory:
         losses = (one for one in remembered(node_state.removals, uptime) if one.access)

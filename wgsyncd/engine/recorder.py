@@ -9,6 +9,7 @@ from wgsyncd.core.model import ChangeKind
 from wgsyncd.core.peers import recording
 from wgsyncd.core.peers.conditions import condition_changes, current_conditions
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.peers.identities import to_remember
 from wgsyncd.core.peers.removals import unrecorded
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.records import PeerId, RecordState
@@ -33,6 +34,7 @@ class Recorder:
         self, node: str, cache: StateCache, state: AgentState, status: DaemonStatus, uptime: Callable[[], float]
     ) -> None:
         self._node, self._cache, self._state, self._status, self._uptime = node, cache, state, status, uptime
+        self._changed = log.OnChange()
 
     def record_intent(self, decision: Decision, calendar: UsageCalendar, access: AccessPlan | None = None) -> None:
         """Commit what must be stored before the kernel is changed, above all baseline zero of each peer to be added.
@@ -107,10 +109,12 @@ class Recorder:
         parts = recording.outcomes(known, after, decision.desired, calendar.now)
         del known  # each commit makes another one
         writes = self._commit_all_but_last(parts, calendar) + WriteBatch(removals=removals)
+        memory = WriteBatch()
         if snapshot is not None:
             known = self._cache.current(calendar)
             lasting = current_conditions(decision, snapshot.conditions, missing, self._node, known)
             writes += condition_changes(known, lasting)
+            memory = WriteBatch(started=to_remember(decision.actual, decision.identity_changes) - known.conditions)
             access = planes.access if planes is not None and not planes.judge_failed else None
             if access is not None and access.verdict.approved:
                 counted, plan = len(access.verdict.counted), access.plan_id
@@ -119,11 +123,17 @@ class Recorder:
             if snapshot.approved and not decision.approved and not (planes is not None and planes.judge_failed):
                 writes += WriteBatch(approval_used=True)  # It was for other removals, or this plan needs none.
                 self._state.approver = ""
-        if writes or (snapshot is not None and self._cache.has_queued_audit):
-            self._cache.commit(writes, calendar)
+        if writes or memory or (snapshot is not None and self._cache.has_queued_audit):
+            self._cache.commit(writes + memory, calendar)
         self._state.approved_removals = frozenset()
         # After the commit: a failed commit is repeated, and would log it again.
         _log_conditions(writes, decision, snapshot)
+        if snapshot is not None and self._changed("identity", dict(decision.identity_changes) or None):
+            for name, change in decision.identity_changes.items():
+                what, todo = wording.identity_change(name, change)
+                _log.error("NOBODY CAN CONNECT: clients know another interface", interface=name, what=what, todo=todo)
+            if not decision.identity_changes:
+                _log.info("interfaces are as their clients know them")
 
     def _peers_before_additions(self, decision: Decision, calendar: UsageCalendar) -> tuple[Removal, ...]:
         """What the guard remembers before new peers are added. A peer that is put back is not new. The first peers of

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
+from wgsyncd.core.peers.identities import IdentityChange
 from wgsyncd.core.policies.status import FilterStatus
 from wgsyncd.core.shaping.profiles import Terms
 from wgsyncd.core.usage.aside import Obstacle, SetAside
@@ -84,6 +85,7 @@ class InterfaceStatus:
     received: int = 0  # bytes, sum of the actual peers' counters
     sent: int = 0
     latest_handshake: float = 0.0  # of any peer, UNIX seconds
+    change: IdentityChange | None = None  # clients know another key or port
     rx_rate: float | None = None  # bytes per second between two polls. None: there was only one poll.
     tx_rate: float | None = None
     peers: tuple[PeerStatus, ...] = ()  # empty unless metrics.per_peer is on

@@ -31,6 +31,14 @@ class ConfigurationReport(Struct, frozen=True, kw_only=True):
     changed_since: bool | None  # the file was written after it was loaded. None: it cannot be read.
 
 
+class IdentityReport(Struct, frozen=True, kw_only=True):
+    """An interface with another public key or port than its clients know."""
+
+    what: str  # in words
+    todo: str  # the command that mends it, for root
+    approval: str  # `wgsyncd approve` with this id says that the change is right
+
+
 class InterfaceReport(Struct, frozen=True, kw_only=True):
     """One interface as the last cycle and poll left it."""
 
@@ -48,6 +56,7 @@ class InterfaceReport(Struct, frozen=True, kw_only=True):
     rx_rate: float | None
     tx_rate: float | None
     latest_handshake: str | None
+    change: IdentityReport | None
 
 
 class CycleReport(Struct, frozen=True, kw_only=True):

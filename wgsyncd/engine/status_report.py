@@ -15,18 +15,20 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.usage.aside import Obstacle
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso, rejected_rows
 from wgsyncd.engine.policies_report import policies_report
 from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.recent_report import recent_changes, refused_rows
-from wgsyncd.engine.status import DaemonStatus
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 from wgsyncd.engine.status_document import (
     ConfigurationReport,
     CycleReport,
     DatabaseReport,
     GuardReport,
+    IdentityReport,
     InterfaceReport,
     StatusReport,
     Verdict,
@@ -142,6 +144,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
                 rx_rate=one.rx_rate,
                 tx_rate=one.tx_rate,
                 latest_handshake=iso(one.latest_handshake, zone),
+                change=_change(name, one),
             )
             for name, one in ((name, interfaces.get(name, UNKNOWN)) for name in settings.interfaces)
         ],
@@ -177,6 +180,13 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
         conditions=dict(status.store_conditions),
         changes=None,
     )
+
+
+def _change(name: str, one: InterfaceStatus) -> IdentityReport | None:
+    if one.change is None:
+        return None
+    what, todo = wording.identity_change(name, one.change)
+    return IdentityReport(what=what, todo=todo, approval=one.change.approval)
 
 
 def _changed(file: Path, loaded: float) -> bool | None:

@@ -173,6 +173,7 @@ def _interface(
         withheld=removals(decision.plan.withheld),
         blocked=removals(decision.plan.blocked),
         drift=sum(1 for c in drift if c.interface == name),
+        change=decision.identity_changes.get(name),
         peers=shown,
     )
 

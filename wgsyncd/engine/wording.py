@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd.core.identity import SILENCE, Holder, OtherNode
 from wgsyncd.core.inspect.verify import Check, Discrepancy
 from wgsyncd.core.model import Change, InvalidKey, PeerConfig, Rejection
+from wgsyncd.core.peers.identities import IdentityChange
 from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault, Reason, TransitionKind
 from wgsyncd.core.state import Condition
 from wgsyncd.core.words import counted
@@ -191,6 +192,17 @@ _COUNTED = {
     "gateway_drift": ("gateway's row differs", "gateways' rows differ", "from the interface"),
     "unallocated": ("device has", "devices have", "an address that is not allocated to it"),
 }
+
+
+def identity_change(interface: str, one: IdentityChange) -> tuple[str, str]:
+    """What is other than clients of an interface know it, and the command that mends it."""
+    (key, port), (new_key, new_port) = one.known.split(), one.found.split() or ("", "")
+    if not one.found:
+        return "it has lost its private key", f"systemctl restart wg-quick@{interface}"
+    if key == new_key:
+        return f"its port was {port} and is {new_port}", f"wg set {interface} listen-port {port}"
+    what = f"its public key was {key[:8]}… and is {new_key[:8]}…: put the old PrivateKey back"
+    return what, f"editor /etc/wireguard/{interface}.conf && systemctl restart wg-quick@{interface}"
 
 
 def condition(one: Condition) -> str:

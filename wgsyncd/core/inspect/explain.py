@@ -69,6 +69,7 @@ class Explanation:
     address_holders: Mapping[str, str]  # the devices of other peers by the row's address that they have. "": foreign
     connection: Connection | None  # what the kernel shows of the peer that the row wants. None: there is no such peer
     port: int  # of the row's interface. 0: unknown
+    is_other: bool  # clients know another key or port of the row's interface
     inactive: InactiveReason | None  # why the row asks for no peer after the transitions that are due
 
 
@@ -140,6 +141,7 @@ def explain(
         address_holders=_holders(row, key, interface, decision, node_state),
         connection=diagnose(served.found, served.unposted, now) if served is not None else None,
         port=known.listen_port if known is not None else 0,
+        is_other=interface in decision.identity_changes,
         inactive=after.inactive_reason(now),
     )
 

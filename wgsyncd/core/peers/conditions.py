@@ -42,7 +42,8 @@ def condition_changes(node_state: NodeState, now_stands: frozenset[Condition]) -
     """
     started = now_stands - node_state.conditions
     subjects = {(c.type, c.subject) for c in now_stands}
-    ended = frozenset(c for c in node_state.conditions if (c.type, c.subject) not in subjects)
+    others = (c for c in node_state.conditions if c.type != ConditionType.INTERFACE_IDENTITY)
+    ended = frozenset(c for c in others if (c.type, c.subject) not in subjects)
     held = max((c.removals for c in node_state.conditions if c.type == ConditionType.GUARD_TRIPPED), default=0)
     # A loop that revokes row by row makes another plan with each row. It is told again once the removals have doubled.
     told = [c for c in sorted(started) if c.type != ConditionType.GUARD_TRIPPED or c.removals >= 2 * held]

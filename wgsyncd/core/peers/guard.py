@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
+from wgsyncd.core.peers.identities import IdentityChange
 from wgsyncd.core.peers.plan import Plan, removals_id
 from wgsyncd.core.peers.removals import DEMANDED, is_unused
 from wgsyncd.core.reasons import ChangeCause
@@ -96,6 +97,7 @@ class Decision:
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
     interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared
+    identity_changes: Mapping[str, IdentityChange] = field(default_factory=dict)  # by interface
 
     @property
     def is_withholding(self) -> bool:
