@@ -24,7 +24,7 @@ PROGRAM = Path(main.__file__).parents[1]
 PLAN = "90f0bf914384d5a1c07e62fb8d3390ac"
 ACCOUNT = "\"'wgsyncd'@'localhost'\""
 SAMPLES = {
-    "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
+    "one.change.approval": PLAN, "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
     "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "plan.plan_id": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
     "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(unlock)": "'ALTER USER'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
     "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",

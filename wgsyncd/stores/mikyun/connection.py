@@ -62,7 +62,7 @@ class Connection:
     def __init__(
         self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None], patience: float = 0.0
     ) -> None:
-        self._settings, self._zone, self._on_connect = settings, zone, on_connect
+        self._settings, self._zone, self._on_connect, self.there = settings, zone, on_connect, settings.there
         self.patience = max(patience, settings.timeout)
         self._wire = Wire()
         self._live: pymysql.Connection[Cursor] | None = None
@@ -109,7 +109,7 @@ class Connection:
             except pymysql.MySQLError as error:
                 has_number = error.args and isinstance(error.args[0], int)
                 if has_number and self._live is not None and self._live.open:  # no answer would have closed it
-                    return translate(error, known=True, of_rows=True)
+                    return translate(error, known=True, of_rows=True, there=self.there)
                 raise
 
     def side_query(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
@@ -127,7 +127,7 @@ class Connection:
                 number = error.args[0] if error.args else 0
                 if not isinstance(number, int) or number in _UNDOING or number // 1000 in (0, 2):
                     raise  # the connection or the transaction may be gone
-                refused = translate(error, known=True)
+                refused = translate(error, known=True, there=self.there)
                 if not isinstance(refused, MariaDBError):
                     raise
                 return refused
@@ -205,7 +205,8 @@ class Connection:
             if isinstance(error, WgsyncdError):
                 raise
             forget_frames(error)
-            raise translate(error, known=isinstance(error, pymysql.MySQLError), at_login=live is None) from error
+            is_known = isinstance(error, pymysql.MySQLError)
+            raise translate(error, known=is_known, at_login=live is None, there=self.there) from error
         except BaseException:
             if live is None or self._live is live:
                 self.close()  # an answer may still arrive, and a later query must not take it for its own

@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
@@ -50,6 +50,11 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
 
     Where the database cannot be entered, there is one finding, with the command that helps.
     """
+    for one in _findings(settings, examine):
+        yield replace(one, fix=mikyun(settings).database.there(one.fix))
+
+
+def _findings(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
     database = mikyun(settings).database
     where = database.socket or f"{database.host}:{database.port}"
     try:

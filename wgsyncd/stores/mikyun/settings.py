@@ -1,6 +1,7 @@
 """The settings of the control plane "mikyun", in the configuration's table [mikyun]."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,8 @@ import msgspec
 
 from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
+
+SOCKET = "/run/mysqld/mysqld.sock"
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -26,6 +29,15 @@ class Database(msgspec.Struct, frozen=True):
     @property
     def is_local(self) -> bool:
         return self.socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
+
+    def there(self, command: str) -> str:
+        """A command for a server with its usual socket, as the command for this one. This server may be a copy."""
+        if self.socket:
+            return command.replace(SOCKET, shlex.quote(self.socket))
+        if self.is_local:
+            return command if self.port == 3306 else command.replace(f"--socket {SOCKET}", "--password-file FILE")
+        far = f"mariadb --host {shlex.quote(self.host)} --port {self.port} --password "
+        return re.sub("^mariadb (?!--host)", far, re.sub(r"--socket \S+", "--password-file FILE", command))
 
     def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "Database":
         """The same database with an administrator's account."""

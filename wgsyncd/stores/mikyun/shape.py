@@ -55,7 +55,7 @@ def check_schema(connection: Connection) -> None:
     """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
     version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
     if version is None or version < SCHEMA_VERSION:
-        raise SchemaError(f"wgsyncd's tables are of version {version}, older than this wgsyncd", INIT)
+        raise SchemaError(f"wgsyncd's tables are of version {version}, older than this wgsyncd", connection.there(INIT))
     if version > SCHEMA_VERSION:
         raise TablesNewer(
             f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"

@@ -4,8 +4,10 @@ What the driver raises, and an answer that makes no sense, is trouble that passe
 """
 
 import re
+from collections.abc import Callable
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
+from wgsyncd.stores.mikyun.settings import SOCKET
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
 NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
@@ -16,7 +18,7 @@ NAMES_ONLY = frozenset((
     1184, 1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
-INIT = "wgsyncd init-db --socket /run/mysqld/mysqld.sock"
+INIT = f"wgsyncd init-db --socket {SOCKET}"
 _GRANT = f"{INIT} --grants {{account}}"
 # A session that waits holds back nobody else for long. One that sleeps may hold tables by LOCK TABLES or a transaction.
 _SESSIONS = (
@@ -70,10 +72,13 @@ class MariaDBError(StoreError):
         super().__init__(text, _CODES.get(number or 0, StoreErrorCode.OTHER), todo)
 
 
-def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False) -> StoreError:
+def translate(
+    error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False, there: Callable[[str], str] = str
+) -> StoreError:
     """A StoreError for an error: its number, its text, and what to do about it.
 
-    ``of_rows``: the error is of a change of rows, so a trigger may have caused it.
+    ``of_rows``: the error is of a change of rows, so a trigger may have caused it. ``there``: makes a command one for
+    the server that gave the error.
 
     ``known``: the driver says by this error what the server said. Any other error is an answer that the driver could
     not read, and its text may hold anything, so the error's type stands for it. Quoted values are left out, because
@@ -86,14 +91,14 @@ def translate(error: Exception, *, known: bool, at_login: bool = False, of_rows:
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError("wgsyncd's own tables are missing", INIT)
+        return SchemaError("wgsyncd's own tables are missing", there(INIT))
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
     if at_login and number == DENIED and "using password: NO" in text:
         special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
     account = _ACCOUNT.search(text)
     todo = "" if number in special else _TODO.get(number or 0, "")
-    todo = todo.replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
+    todo = there(todo).replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number, todo)
 
 
