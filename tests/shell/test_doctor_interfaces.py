@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,7 @@ from tests.fakes import FakeWireGuard
 from tests.samples import key
 from tests.shell.test_doctor_checks import SETTINGS, worst
 from wgsyncd.cli.doctor import interfaces
+from wgsyncd.cli.doctor.files import Who
 from wgsyncd.config.load import parse
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Severity
@@ -33,7 +35,7 @@ def sysctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         file.write_text("1\n")
     (tmp_path / "net/ipv6/conf/all").mkdir(parents=True)
     (tmp_path / "net/ipv6/conf/all/forwarding").write_text("1\n")
-    monkeypatch.setattr(interfaces.check, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(interfaces.check, "__defaults__", (tmp_path, None, tmp_path))
     return tmp_path
 
 
@@ -80,6 +82,25 @@ def test_another_private_key_than_in_the_file_of_wg_quick(tmp_path: Path, monkey
     assert private.strip() not in found["wg0 key"].message
     file.write_text("[Interface]\nPostUp = wg set %i private-key /etc/wireguard/key\n")
     assert "wg0 key" not in {one.check for one in interfaces.check(SETTINGS, wg, look())}
+
+
+def test_a_userspace_process_that_the_daemon_may_not_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may ask it, so doctor looks at the mode of the socket. The daemon need not run."""
+    wg, settings = FakeWireGuard(), parse('[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]')
+    wg.add_interface("wg0", public_key=key(90))
+    read = wg.read
+    monkeypatch.setattr(wg, "read", lambda name: replace(read(name), kind="userspace"))
+    (socket := tmp_path / "wg0.sock").touch(0o600)
+
+    def found(who: Who | None) -> Severity:
+        return next(one.severity for one in interfaces.check(settings, wg, look(), who=who) if one.check == "wg0")
+
+    daemon = Who("wgsyncd", 65533, frozenset((65533,)))
+    assert [found(one) for one in (daemon, Who("root", 0, frozenset((0,))), None)] == [
+        Severity.FAULT, Severity.OK, Severity.OK
+    ]  # fmt: skip
+    socket.chmod(0o666)
+    assert found(daemon) is Severity.OK
 
 
 def test_interfaces() -> None:

@@ -91,7 +91,7 @@ class _Checks:
         self._add("configuration", lambda: [files.configuration(self._file, names, who)])
         self._add("files", lambda: files.check(settings, who, wiring.spool_directory(), system.copied_secrets(unit)))
         self._add("database", lambda: wiring.check_store(settings))
-        self._add("interfaces", lambda: _interfaces(settings))
+        self._add("interfaces", lambda: _interfaces(settings, who))
         self._add("policies", lambda: _policies(settings))
         self._add("bandwidth", lambda: _bandwidth(settings))
         self._add("pair", lambda: system.pair(settings, wiring.interface_of))
@@ -117,9 +117,9 @@ class _Checks:
             return unknown
 
 
-def _interfaces(settings: Settings) -> Iterator[Finding]:
+def _interfaces(settings: Settings, who: files.Who | None) -> Iterator[Finding]:
     with contextlib.closing(wiring.open_wireguard()) as wireguard:
-        yield from interfaces.check(settings, wireguard, wiring.read_link)
+        yield from interfaces.check(settings, wireguard, wiring.read_link, who=who)
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:

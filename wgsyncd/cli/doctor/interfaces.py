@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from wgsyncd.cli.doctor.files import WG_QUICK
+from wgsyncd.cli.doctor.files import WG_QUICK, Who
 from wgsyncd.config.schema import Interface, Settings
 from wgsyncd.core.inspect.answers import Link
 from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
@@ -28,15 +28,21 @@ ReadLink = Callable[[str], Link | None]
 
 
 def check(
-    settings: Settings, wireguard: WireGuard, read_link: ReadLink, sysctl: Path = Path("/proc/sys")
-) -> Iterator[Finding]:
+    settings: Settings, wireguard: WireGuard, read_link: ReadLink, sysctl: Path = Path("/proc/sys"),
+    who: Who | None = None, sockets: Path = Path("/var/run/wireguard"),
+) -> Iterator[Finding]:  # fmt: skip
+    """Every check of the interfaces. ``who``: the daemon's user, None if it does not exist."""
     for name, one in settings.interfaces.items():
         try:
             state = wireguard.read(name)
         except WireGuardError as error:
             yield _missing(name, one, error)
             continue
-        yield _wireguard(name, one, state)
+        if state.kind == "userspace" and who is not None and not who.may(sockets / f"{name}.sock", 2):
+            why = f"its process belongs to another user, so the daemon, as {who.name}, may not ask it"
+            yield fault(name, why, "man wgsyncd-install")
+        else:
+            yield _wireguard(name, one, state)
         yield from _file_key(name, state, WG_QUICK / f"{name}.conf")
         yield _address(name, one, read_link)
         yield _forwarding(name, one, sysctl)
