@@ -33,6 +33,7 @@ TROUBLES = {
                              "echo 'net.ipv4.conf.wg0.forwarding = 1' >> "),
     "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up"),
     "no daemon": ("systemctl stop wgsyncd", "daemon", "systemctl enable --now wgsyncd"),
+    "masked": ("systemctl mask --now wgsyncd", "unit", "systemctl unmask wgsyncd && systemctl enable --now wgsyncd"),
     "not at boot": ("systemctl disable wgsyncd", "at boot", "systemctl enable wgsyncd"),
     "no control socket": ("rm /run/wgsyncd/control.sock", "daemon", "systemctl restart wgsyncd"),
     "no database": ("systemctl stop mariadb", "database", "systemctl start mariadb && "),

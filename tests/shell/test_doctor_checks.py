@@ -74,6 +74,9 @@ def test_no_systemd_is_no_fault() -> None:
 
 def test_nobody_runs() -> None:
     assert system._daemon(None, GOOD).fix == "systemctl enable --now wgsyncd"
+    masked = "systemctl unmask wgsyncd && systemctl enable --now wgsyncd"
+    assert system._daemon(None, {"LoadState": "masked"}).fix == masked
+    assert worst(system._unit({"LoadState": "masked"}, None)).fix == masked
     assert system._daemon(None, {"LoadState": "not-found"}).fix.startswith(
         "apt-get install --reinstall ./wgsyncd_*.deb"
     )

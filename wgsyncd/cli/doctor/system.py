@@ -20,7 +20,9 @@ UNIT = "wgsyncd"
 _CAP_NET_ADMIN = 12  # capabilities(7)
 _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "ExecMainStatus", "MainPID", "NRestarts",
           "NeedDaemonReload", "User", "StatusText", "FragmentPath", "DropInPaths")  # fmt: skip
+_START = "systemctl enable --now wgsyncd"
 _INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see man wgsyncd-install"
+_LOADED = {"loaded": _START, "masked": f"systemctl unmask wgsyncd && {_START}"}  # what starts the unit, by LoadState
 
 
 def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:
@@ -117,7 +119,7 @@ def _ask(argv: Sequence[str]) -> str:
 
 def _daemon(pid: int | None, unit: Mapping[str, str] | None) -> Finding:
     if pid is None:
-        mend = "systemctl enable --now wgsyncd" if unit is None or unit.get("LoadState") == "loaded" else _INSTALL
+        mend = _START if unit is None else _LOADED.get(unit.get("LoadState", ""), _INSTALL)
         return fault("daemon", f"none runs here: nobody holds {lock.path()}", mend)
     return ok("daemon", f"runs, pid {pid}, and holds {lock.path()}")
 
@@ -140,7 +142,8 @@ def _unit(unit: Mapping[str, str] | None, pid: int | None) -> Iterator[Finding]:
         return
     state = f"{unit.get('ActiveState')} ({unit.get('SubState')})"
     if unit.get("LoadState") != "loaded":
-        yield fault("unit", f"wgsyncd.service is {unit.get('LoadState')}", _INSTALL)
+        state = unit.get("LoadState", "")
+        yield fault("unit", f"wgsyncd.service is {state}", _LOADED.get(state, _INSTALL))
         return
     logs = "journalctl -u wgsyncd -n 30 --no-pager"
     if unit.get("ActiveState") == "failed":
