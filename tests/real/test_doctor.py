@@ -249,10 +249,11 @@ def test_an_installed_service(installed: Node) -> None:
         assert found[name]["severity"] == "ok", found[name]
     assert "wg0: 1 peer" in found["unit"]["message"]
     assert "cannot be written" not in found["state"]["message"]
-    run("chown", "root:root", "/var/lib/wgsyncd")
+    run("chown", "-R", "root:root", "/var/lib/wgsyncd")
     one = look()["state"]
     assert one["severity"] == "fault"
-    assert one["fix"] == "install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd"
+    own = "chown -R wgsyncd:wgsyncd /var/lib/wgsyncd"
+    assert one["fix"] == f"install -d -m 700 -o wgsyncd -g wgsyncd /var/lib/wgsyncd && {own}"
     run("sh", "-c", one["fix"])
     assert look()["state"]["severity"] == "ok", "the command mends it"
     good = run("cat", "/etc/wireguard/wg0.conf")

@@ -122,6 +122,7 @@ def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | No
 def _state(state: Path, who: Who | None) -> Finding:
     if who is None:
         return warning("state", f"{state}: nobody runs wgsyncd here, so nobody has to write it", "systemd-sysusers")
+    own = f"chown -R {who.name}:{who.group} {state}"
     mend = f"install -d -m 700 -o {who.name} -g {who.group} {state}"
     try:
         if not state.is_dir():
@@ -130,7 +131,9 @@ def _state(state: Path, who: Who | None) -> Finding:
             told = f"{state} is on a file system that is read-only: nothing can be spooled"
             return fault("state", told, f"findmnt --target {state} && dmesg --level=err,warn | tail -n 20")
         if not who.may(state, 3):
-            return fault("state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", mend)
+            return fault(
+                "state", f"{state} cannot be written by the user {who.name}: nothing can be spooled", f"{mend} && {own}"
+            )
         bad = sorted(one.name for one in state.glob("*.bad*"))
         strange = sorted(one.name for one in state.iterdir() if not who.may(one, 2))
     except OSError as error:
@@ -138,7 +141,7 @@ def _state(state: Path, who: Who | None) -> Finding:
     if strange:
         more = f" and {len(strange) - 3} more" if len(strange) > 3 else ""
         text = f"{state}: the user {who.name} cannot write {', '.join(strange[:3])}{more}"
-        return fault("state", text, f"chown -R {who.name}:{who.group} {state}")
+        return fault("state", text, own)
     if bad:
         return warning("state", f"{state} holds samples that could not be read: {', '.join(bad)}", f"ls -l {state}")
     return ok("state", f"{state} can be written by the user {who.name}")
