@@ -7,7 +7,6 @@ import shutil
 import socket
 import threading
 from collections.abc import Callable
-from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
 
 SETTINGS = parse(CONFIG)
@@ -174,31 +172,6 @@ def test_a_missing_right_to_the_database_names_the_account_that_the_server_names
 
     (one,) = doctor.check(SETTINGS, examine)
     assert one.fix == "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'mikyun'@'10.0.0.%'\""
-
-
-@pytest.mark.parametrize(
-    ("entry", "init", "client"),
-    [
-        ("port = 3306", "--socket /run/mysqld/mysqld.sock", "mariadb -e"),
-        ('socket = "/run/copy.sock"', "--socket /run/copy.sock", "mariadb -e"),
-        ("port = 3307", "--password-file FILE", "mariadb -e"),
-        ('host = "db.example"', "--password-file FILE", "mariadb --host db.example --port 3306 --password -e"),
-    ],
-)
-def test_a_cure_is_for_the_server_that_answered(entry: str, init: str, client: str) -> None:
-    """An older copy on another port or machine lacks rights, and the server of this machine is another one."""
-    settings = parse(f'[mikyun.database]\n{entry}\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]')
-    there = mikyun(settings).database.there
-
-    def examine(
-        _: object, text: str = "SELECT command denied to user 'w'@'h' for table `c`", number: int = 1142
-    ) -> Database:
-        raise translate(Exception(number, text), known=True, there=there)
-
-    (one,) = doctor.check(settings, examine)
-    assert one.fix == f"wgsyncd init-db {init} --grants \"'w'@'h'\""
-    (one,) = doctor.check(settings, partial(examine, text="Too many connections", number=1040))
-    assert one.fix == f"{client} 'SHOW FULL PROCESSLIST'"
 
 
 @pytest.mark.parametrize(("known", "mend"), [(True, 'mariadb -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")])

@@ -43,8 +43,8 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
             yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
         elif one.change is not None:
             why = f"NOBODY CAN CONNECT, because clients know another {one.interface}: {one.change.what}"
-            why = f"{why}. Meant, and clients know it? wgsyncd approve {one.change.approval}"
-            yield fault(f"{one.interface} identity", why, one.change.todo)
+            undo = f"A mistake? Undo it. Meant? wgsyncd approve {one.change.approval}"
+            yield fault(f"{one.interface} identity", f"{why}. {undo}", one.change.todo)
     yield from _cycles(report, begins)
     yield from _guard(report)
     yield from _policies(report)

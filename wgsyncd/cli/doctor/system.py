@@ -22,7 +22,10 @@ _SHOWN = ("LoadState", "ActiveState", "SubState", "UnitFileState", "Result", "Ex
           "NeedDaemonReload", "User", "StatusText", "FragmentPath", "DropInPaths")  # fmt: skip
 _START = "systemctl enable --now wgsyncd"
 _INSTALL = "apt-get install --reinstall ./wgsyncd_*.deb  # the package, see man wgsyncd-install"
-_LOADED = {"loaded": _START, "masked": f"systemctl unmask wgsyncd && {_START}"}  # what starts the unit, by LoadState
+_LOADED = {
+    "loaded": _START,
+    "masked": "systemctl unmask wgsyncd && systemctl enable --now wgsyncd",
+}  # what starts the unit, by LoadState
 
 
 def check(settings: Settings | None, pid: int | None, unseen: str, unit: Mapping[str, str] | None) -> Iterator[Finding]:
