@@ -61,6 +61,25 @@ def test_a_device_without_access_has_an_element_so_that_it_reaches_the_dns_serve
     assert planned([device(2)], tables(dns=("10.9.9.9",)), None, settings=PolicySettings(dns=False)).wanted.dns == set()
 
 
+@pytest.mark.parametrize("is_partial", [False, True])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_an_address_of_two_interfaces_reaches_nothing(frozen: bool, is_partial: bool) -> None:
+    """The device that may reach nothing would have the access of the other one."""
+    there = planned([device(2), device(3)], tables(ALL_OPEN), None).wanted
+    both = [device(2, frozen=frozen), device(3), device(99, "10.8.0.2", interface="wg1", stays=False)]
+    plan = planned(both, tables(ALL_OPEN), there, is_partial=is_partial)
+    assert plan.withdrawn == {parse_host("10.8.0.2")}
+    assert plan.wanted.elements == {parse_host("10.8.0.3"): Element("dev-3", OPEN.profile)}
+    assert not plan.withheld
+    moving = [device(2, frozen=True), device(2, interface="wg1", stays=False)]
+    assert planned(moving, tables(ALL_OPEN), there).wanted.elements.keys() == {parse_host("10.8.0.2")}
+    again = planned(both, tables(ALL_OPEN), plan.wanted, is_partial=is_partial)
+    assert (again.wanted, again.changes, again.withdrawn) == (plan.wanted, (), frozenset())
+    assert planned(both[:2], tables(ALL_OPEN), plan.wanted).wanted.elements.keys() == (
+        there.elements.keys() if not frozen else {parse_host("10.8.0.3")}
+    )
+
+
 def test_a_device_that_loses_its_peer_is_withdrawn_and_its_flows_forgotten() -> None:
     there = ruleset((device(2), OPEN), (device(3), OPEN))
     plan = planned([device(3)], tables(ALL_OPEN), there)

@@ -99,16 +99,24 @@ def plan_access(
 
     ``approved``: the plan id that an admin approved, or None. ``memory``: the losses that the guard remembers.
     ``kept``: the allowed IPs of peers that are always kept. ``is_partial``: some interface could not be read, so
-    elements whose address no device has stay as they are. Two devices must not have one address.
+    elements whose address no device has stay as they are.
+
+    Devices of two interfaces may have one address, and the ruleset cannot tell them apart. So such an address reaches
+    nothing, and the guard does not ask.
     """
     resolver, there = Resolver(tables, settings), found or NOTHING
+    first: dict[Network, str] = {}
+    shared = {host for device in devices for host in device.hosts if first.setdefault(host, device.id) != device.id}
     before = {device.id: installed_access(device, there) or NO_ACCESS for device in devices if not device.is_frozen}
-    after = {device.id: resolver.access(device) for device in devices if not device.is_frozen}
+    after = {
+        device.id: resolver.access(device) if shared.isdisjoint(device.hosts) else NO_ACCESS
+        for device in devices if not device.is_frozen
+    }  # fmt: skip
     counted = frozenset(
         device.id
         for device in devices
         if device.stays and not device.is_frozen and before[device.id] != after[device.id]
-        and not before[device.id].less(resolver.always).is_empty
+        and shared.isdisjoint(device.hosts) and not before[device.id].less(resolver.always).is_empty
         and after[device.id].less(resolver.always).is_empty
     )  # fmt: skip
     is_emptied = not any(rule.allows for rule in resolver.rules)
@@ -119,6 +127,8 @@ def plan_access(
     names: dict[int, str] = {}  # by object: devices share the objects, and a digest for each device takes long
     for device in devices:
         for host in device.hosts:
+            if host in shared:
+                continue
             element = there.elements.get(host)
             if device.is_frozen or device.id in held:
                 if element is not None and (not device.id or element.device == tag(device.id)):
