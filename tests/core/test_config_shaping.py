@@ -53,7 +53,11 @@ def test_sizes(size: str, is_bytes: int) -> None:
 @pytest.mark.parametrize(
     ("text", "key", "why"),
     [
-        ('[shaping]\ndefault = "fast"', "shaping.default", "is no profile: there is no table [bandwidth.fast]"),
+        (
+            '[shaping]\ndefault = "fast"',
+            "shaping.default",
+            "is no bandwidth profile: there is no table [bandwidth.fast]",
+        ),
         ('[shaping]\nmode = "on"', "shaping.mode", "is none of off, enforce"),
         ('[shaping]\nexempt = ["fd00::/8"]', "shaping.exempt", "has fd00::/8, and no interface has this IP version"),
         ('[shaping]\nexempt = ["10.0.0.1/8"]', "shaping.exempt", "entry 1: 10.0.0.1/8 has host bits set"),
@@ -65,7 +69,7 @@ def test_sizes(size: str, is_bytes: int) -> None:
         ('[bandwidth.a]\nmonthly = "5"\nbeyond = "b"\n[bandwidth.b]', "bandwidth.a.monthly", "is not a number with"),
         ('[bandwidth.a]\nmonthly = "0B"\nbeyond = "b"\n[bandwidth.b]', "bandwidth.a.monthly", "is not between 1B and"),
         ('[bandwidth.a]\nbeyond = "b"\n[bandwidth.b]', "bandwidth.a.monthly", "is needed with beyond"),
-        ('[bandwidth.a]\nmonthly = "5GB"\nbeyond = "b"', "bandwidth.a.beyond", "is no profile"),
+        ('[bandwidth.a]\nmonthly = "5GB"\nbeyond = "b"', "bandwidth.a.beyond", "is no bandwidth profile"),
         ('[bandwidth.a]\nmonthly = "5GB"\nbeyond = "a"', "bandwidth.a.beyond", "is the profile itself"),
         ('[bandwidth.a]\ncounts = "all"', "bandwidth.a.counts", "is none of both, down, up"),
         ("[bandwidth.a]\nburst = 5", "bandwidth.a.burst", "is not a key that wgsyncd knows"),

@@ -156,7 +156,9 @@ def test_what_is_not_judged_and_a_stale_profile_are_told(bench: Bench) -> None:
     free = "But it may begin flows to the device: policies.free_sources has it, or a peer of peers.always_keep."
     assert told(bench, "192.0.2.1").endswith(f"none covers it. {SAME} {free}")
     assert free not in told(bench, "198.51.100.1")
-    stale = "profile    is stale: its client routes other addresses. Issue the device's configuration again\n"
+    stale = (
+        "client     its client profile is stale: it routes other addresses. Issue the device's configuration again\n"
+    )
     assert stale in bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
     bench.tables.update("wireguard_peers", bench.tables.peer_id(5), allowed_ips=["10.0.0.0/8"])
     assert stale not in bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout

@@ -102,7 +102,7 @@ def test_explain_shows_what_passed_the_class_of_the_device(run: Run, monkeypatch
 
 def test_an_unknown_profile_is_named(node: ShapedNode, run: Run) -> None:
     node.db.profiles["0001"] = "gold"
-    assert "no profile, because the configuration has no 'gold': not limited" in run("explain", FIVE)
+    assert "no bandwidth profile, because the configuration has no 'gold': not limited" in run("explain", FIVE)
 
 
 def test_a_profile_of_each_device_alone_without_rates(node: ShapedNode, run: Run) -> None:

@@ -66,7 +66,7 @@ def test_a_table_of_connections_that_is_nearly_full(tmp_path: Path, written: str
 def test_many_profiles_make_nft_slow() -> None:
     assert not list(policies.profiles(policies.MANY))
     (told,) = policies.profiles(policies.MANY + 1)
-    assert told.message.startswith("1001 lists of addresses")
+    assert told.message.startswith("1001 access lists")
 
 
 @pytest.mark.parametrize(("address", "severity", "told"), [

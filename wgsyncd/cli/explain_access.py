@@ -275,7 +275,7 @@ def policy_lines(report: PolicyReport) -> Iterator[tuple[str, str]]:
         why = ", because the guard keeps its old access (wgsyncd plan)" if report.withheld else ""
         yield "filter", f"lets it reach {', '.join(_first(report.installed)) or 'nothing'} now{why}"
     if report.stale:
-        yield "profile", "is stale: its client routes other addresses. Issue the device's configuration again"
+        yield "client", "its client profile is stale: it routes other addresses. Issue the device's configuration again"
 
 
 def _first(ranges: Sequence[str]) -> list[str]:

@@ -68,7 +68,7 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
 
 def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, object]) -> None:
     shaping, profiles = settings.shaping, settings.bandwidth
-    known = "is no profile: there is no table [bandwidth.{}]"
+    known = "is no bandwidth profile: there is no table [bandwidth.{}]"
     default = shaping.default
     check(not default or default in profiles, "shaping.default", known.format(default))
     for group, name in shaping.by_group.items():
@@ -89,7 +89,8 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
             check(0 < one.monthly < 1 << 63, f"{key}.monthly", "is not between 1B and 9223372TB")
             why = "needs the bytes of a contract's month, and NexaVPN has no contracts"
             check(settings.control_plane != "nexavpn", f"{key}.monthly", why)
-            check(bool(one.beyond), f"{key}.beyond", "is needed with monthly: the profile that holds from there on")
+            why = "is needed with monthly: the bandwidth profile that holds from there on"
+            check(bool(one.beyond), f"{key}.beyond", why)
         if one.beyond:
             check(f"{key}.monthly" in as_written, f"{key}.monthly", "is needed with beyond: the bytes of a month")
             check(one.beyond in profiles, f"{key}.beyond", known.format(one.beyond))

@@ -184,8 +184,8 @@ def _policies(status: DaemonStatus) -> Iterator[Metric]:
     for name, text, value in (
         ("failing_planes", "Parts beside the peers that cannot be read or changed.", len(status.plane_errors)),
         ("filter_elements", "Addresses of devices in the packet filter.", one.devices),
-        ("filter_profiles", "Lists of addresses that devices share in the packet filter.", one.profiles),
-        ("stale_profiles", "Devices whose client routes other addresses than policies allow.", one.stale_profiles),
+        ("filter_profiles", "Access lists: addresses that devices share in the packet filter.", one.profiles),
+        ("stale_profiles", "Client profiles with other addresses than policies allow.", one.stale_profiles),
         ("access_withheld_devices", "Devices whose loss of access waits for an approval.", one.withheld),
     ):
         yield _gauge(name, text, value)
@@ -216,11 +216,11 @@ def _shaping(status: DaemonStatus) -> Iterator[Metric]:
         ("shaping_drift", "Objects of tc that were not as wanted after the last apply.", one.drift),
         ("shaped_contracts", "Contracts with devices whose traffic is limited.", one.contracts),
         ("slowed_contracts", "Contracts beyond their monthly cap.", one.slowed),
-        ("unknown_profile_contracts", "Contracts whose profile is not configured.", one.unknown),
+        ("unknown_profile_contracts", "Contracts whose bandwidth profile is not configured.", one.unknown),
         ("contracts_over_device_limit", "Contracts with more devices than their max_devices.", over),
     ):
         yield _gauge(name, text, value)
-    text = "Devices whose traffic is limited, by profile."
+    text = "Devices whose traffic is limited, by bandwidth profile."
     yield _gauges("shaped_devices", text, "profile", _from_zero((), one.devices))
     text = "Bytes that limits let through, as the last cycle read them. Down is to the devices."
     sent, dropped = (_from_zero(Direction, one) for one in (status.shaper_sent, status.shaper_dropped))

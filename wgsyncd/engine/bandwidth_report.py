@@ -124,7 +124,7 @@ def bandwidth_report(owner: str, terms: Mapping[str, Terms], policy: ShapingPoli
 
 
 def bandwidth_lines(one: BandwidthReport) -> Iterator[str]:
-    name = one.profile or "no profile"
+    name = one.profile or "no bandwidth profile"
     if one.unknown:
         name += f", because the configuration has no {one.named!r}"
     rates = f"down {rate(one.down)}, up {rate(one.up)}"

@@ -163,7 +163,7 @@ def _shaping(report: StatusReport) -> Iterator[Finding]:
         why = shaping.trouble or f"tc did not take {counted(shaping.drift, 'change')}"
         yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
     if shaping is not None and shaping.unknown:
-        why = f"{counted(shaping.unknown, *_NAMES)} a profile that the configuration does not have"
+        why = f"{counted(shaping.unknown, *_NAMES)} a bandwidth profile that the configuration does not have"
         yield warning("shaping", why, "wgsyncd plan")
 
 

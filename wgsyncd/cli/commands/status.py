@@ -202,7 +202,7 @@ def _work(report: StatusReport) -> Iterator[Line]:
         by = f", last because of {policies.last_program}" if policies.last_program else ""
         put_right = f", the packet filter was put right {counted(policies.restorations, 'time')}{by}"
         mended = put_right if policies.restorations else ""
-        old = counted(policies.stale_profiles, "profile of clients is", "profiles of clients are")
+        old = counted(policies.stale_profiles, "client profile is", "client profiles are")
         stale = f", {old} stale" if policies.stale_profiles else ""
         told = f"{counted(policies.devices, 'address', 'addresses')} in {counted(policies.profiles, 'access list')}"
         yield f"policies: {told}, packets refused: {refused or 0}{mended}{stale}", ""
@@ -211,7 +211,7 @@ def _work(report: StatusReport) -> Iterator[Line]:
         yield f"preshared keys, rows by key id: {told}", ""
     if (shaping := report.shaping) is not None:
         devices = counted(sum(shaping.devices.values()), "device is", "devices are")
-        counts = {"slowed by a monthly cap": shaping.slowed, "with an unknown profile": shaping.unknown}
+        counts = {"slowed by a monthly cap": shaping.slowed, "with an unknown bandwidth profile": shaping.unknown}
         counts["beyond their device limit"] = (report.conditions or {}).get("devices_over_limit", 0)
         told = "".join(f", {counted(count, 'contract')} {what}" for what, count in counts.items() if count)
         drift = f", {counted(shaping.drift, 'object')} of tc not as wanted" if shaping.drift else ""

@@ -33,10 +33,10 @@ def check(
 
 
 def profiles(count: int) -> Iterator[Finding]:
-    """Whether the packet filter has too many profiles. ``count``: what the daemon says."""
+    """Whether the packet filter has too many access lists. ``count``: what the daemon says."""
     if count > MANY:
-        told = f"{count} lists of addresses: each change takes nft seconds. Let devices share policies, by groups"
-        yield warning("profiles", told, "wgsyncd status")
+        told = f"{count} access lists: each change takes nft seconds. Let devices share policies, by groups"
+        yield warning("access lists", told, "wgsyncd status")
 
 
 def _flowtables(tunnels: frozenset[str], flowtables: Callable[[], Mapping[str, Sequence[str]]]) -> Iterator[Finding]:
