@@ -202,6 +202,7 @@ def test_an_error_says_what_to_do_by_its_sqlstate(nexa: NexavpnDatabase, sql: st
         made.query(sql)
     assert words in str(caught.value)
     assert caught.value.code is code
+    assert bool(caught.value.todo) is (code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA))
 
 
 def test_an_error_tells_no_value(connection: Connection) -> None:

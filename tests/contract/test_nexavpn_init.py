@@ -95,7 +95,7 @@ def test_tables_of_an_older_wgsyncd_are_told_with_the_cure_that_works(
     nexa.init()
     admin.execute("ALTER TABLE wgsyncd.removals DROP COLUMN access")
     with contextlib.closing(NexaStore(nexa.settings())) as store:
-        with pytest.raises(SchemaError, match='column "access" does not exist.*run `wgsyncd init-db`'):
+        with pytest.raises(SchemaError, match='column "access" does not exist.* As root: wgsyncd init-db'):
             store.load_state(calendar())
         nexa.init()
         assert store.load_state(calendar()).removals == ()

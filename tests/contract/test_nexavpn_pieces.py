@@ -198,7 +198,7 @@ def test_tables_without_open_pieces_are_told_and_init_db_adds_them(nexa: Nexavpn
     post(store, nexa, {5: 7}, bucket=BUCKET - 900)
     nexa.sql(f"ALTER TABLE wgsyncd.totals {', '.join(f'DROP COLUMN {one}' for one in COLUMNS)}")
     try:
-        with pytest.raises(SchemaError, match='column "open_bucket" does not exist.*run `wgsyncd init-db`'):
+        with pytest.raises(SchemaError, match='column "open_bucket" does not exist.* As root: wgsyncd init-db'):
             post(store, nexa, {5: 70})
     finally:
         nexa.sql(resources.text("sql/nexavpn/wgsyncd.sql"))

@@ -14,12 +14,12 @@ from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.psk import read_keys
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
 from wgsyncd.stores.nexavpn.settings import Database, is_socket, nexavpn
-from wgsyncd.stores.nexavpn.trouble import LOCK_TIMEOUT, READ_ONLY, PostgresError
+from wgsyncd.stores.nexavpn.trouble import INIT, LOCK_TIMEOUT, READ_ONLY, PostgresError
 from wgsyncd.stores.reaching import show_way
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
 _SHOWN = 5  # rights in one line
-_INIT = "wgsyncd init-db"
+_EDIT = "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd"
 _OWN = ("node_states", "boots", "interfaces", "peers", "conditions", "buckets", "days", "totals", "quarantine",
         "removals", "unwritten")  # fmt: skip
 _ALL = ("SELECT", "INSERT", "UPDATE", "DELETE")
@@ -103,7 +103,7 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
     if error.code is StoreErrorCode.UNREACHABLE:
         return show_way(error, own.hosts[0], own.port, "postgres", own.tls_ca)
-    return _INIT if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
+    return INIT if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
 
 
 def _psql(own: Database, sql: str, role: str = "") -> str:
@@ -149,21 +149,21 @@ def _role(connection: Connection) -> Iterator[Finding]:
 def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
     needed = ["wgsyncd.schema_version", "wgsyncd.nodes", *(f"wgsyncd.{one}" for one in _OWN), *views()]
     if not connection.query("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'wgsyncd'"):
-        yield fault("tables", "there is no schema wgsyncd", _INIT)
+        yield fault("tables", "there is no schema wgsyncd", INIT)
         return
     missing = [one for one in needed if not connection.query("SELECT to_regclass(%s) IS NOT NULL", (one,))[0][0]]
     if missing:
-        yield fault("tables", f"{', '.join(missing)} is missing", _INIT)
+        yield fault("tables", f"{', '.join(missing)} is missing", INIT)
         return
     lacking = [*_lacking(connection)]
     if lacking:
         more = f" and {len(lacking) - _SHOWN} more rights" if len(lacking) > _SHOWN else ""
-        yield fault("rights", f"the role lacks {'; '.join(lacking[:_SHOWN])}{more}", _INIT)
+        yield fault("rights", f"the role lacks {'; '.join(lacking[:_SHOWN])}{more}", INIT)
         return
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
         told = f"the schema is of version {version}, this wgsyncd knows {SCHEMA_VERSION}"
-        yield fault("tables", told, _INIT if (version or 0) < SCHEMA_VERSION else "apt-get install ./wgsyncd_*.deb")
+        yield fault("tables", told, INIT if (version or 0) < SCHEMA_VERSION else "apt-get install ./wgsyncd_*.deb")
         return
     yield ok("tables", "wgsyncd's own tables and views are there")
     extra = [str(row[0]) for row in connection.query(_TOO_MANY)]
@@ -188,7 +188,7 @@ def _row_security(connection: Connection, own: Database) -> Iterator[Finding]:
     """Without it a node sees what is another node's. On the application's tables it hides rows from the views."""
     off = [str(row[0]) for row in connection.query(_WITHOUT_SECURITY)]
     if off:
-        yield fault("row security", f"it is off for {', '.join(off)}: each node can change what is another's", _INIT)
+        yield fault("row security", f"it is off for {', '.join(off)}: each node can change what is another's", INIT)
     for (table,) in connection.query(_SECURED):
         told = (
             f"it is on for {table}, so the views may hide rows of it, and peers go. The guard withholds many removals"
@@ -204,7 +204,7 @@ def _groups(connection: Connection, settings: Settings) -> Iterator[Finding]:
     there = {name for (name,) in connection.query(asked, (list(named),))} if named else set()
     if missing := [name for name in named if name not in there]:
         why = f"no user of this gateway is in {', '.join(missing)}, which shaping.by_group names: is the name right?"
-        yield warning("groups", why, "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd")
+        yield warning("groups", why, _EDIT)
 
 
 def _lacking(connection: Connection) -> Iterator[str]:
@@ -227,13 +227,13 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     nodes = [str(row[0]) for row in connection.query("SELECT node FROM wgsyncd.nodes ORDER BY node")]
     if node not in nodes:
         others = f", but {', '.join(nodes)} is" if nodes else ""
-        yield fault("node", f"{node} is not entered for this role{others}", f"{_INIT} --node {shlex.quote(node)}")
+        yield fault("node", f"{node} is not entered for this role{others}", f"{INIT} --node {shlex.quote(node)}")
         return
     seen = connection.query("SELECT id::text, name, is_active AND deleted_at IS NULL FROM wgsyncd.gateways")
     for interface, one in settings.interfaces.items():
         found = [active for row_id, name, active in seen if one.store_name in (row_id, name)]
         if not found:
-            fix = f"{_INIT} --gateway {shlex.quote(one.store_name)}"
+            fix = f"{INIT} --gateway {shlex.quote(one.store_name)}"
             told = f"{interface}: no gateway {one.store_name} is there, or it is not entered for {node}"
             yield fault("gateway", told, fix)
         elif not found[0]:

@@ -103,8 +103,9 @@ def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -
         gateway = by_name.get(name) or (name.lower() if name.lower() in found else None)
         if gateway is None:
             raise StoreError(
-                f"gateway {name} of interface {interface} is not to be seen: does it exist, and is it entered for this"
-                " node's role? As an admin: wgsyncd init-db --node NODE --gateway NAME"
+                f"gateway {name} of interface {interface} is not to be seen. Does it exist, and is it entered for this"
+                " node's role?",
+                todo="wgsyncd doctor",
             )
         of_interface[interface] = gateway
         found[gateway] = name

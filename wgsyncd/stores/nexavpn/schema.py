@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from wgsyncd.errors import SchemaError, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.settings import Database
+from wgsyncd.stores.nexavpn.trouble import INIT
 
 SCHEMA_VERSION = 1
 _PATIENCE = 60.0  # seconds for one statement. It may wait for a lock on a table of the application's
@@ -128,9 +130,9 @@ def check_schema(connection: Connection, node: str) -> None:
     """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
-        todo = "install a newer wgsyncd" if (version or 0) > SCHEMA_VERSION else "run `wgsyncd init-db` as an admin"
-        raise SchemaError(f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}: {todo}")
+        is_newer = (version or 0) > SCHEMA_VERSION
+        told = f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}"
+        raise SchemaError(f"{told}: install a newer one" if is_newer else told, "" if is_newer else INIT)
     if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
         role = connection.query("SELECT session_user::text")[0][0]
-        todo = f"wgsyncd init-db --node {node} --gateway NAME"
-        raise SchemaError(f"node {node} is not entered for role {role}. As an admin: {todo}")
+        raise SchemaError(f"node {node} is not entered for role {role}", f"{INIT} --node {shlex.quote(node)}")

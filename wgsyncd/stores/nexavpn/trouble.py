@@ -14,7 +14,7 @@ from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 
 READ_ONLY, DENIED, LOCK_TIMEOUT, CANCELED = "25006", "42501", "55P03", "57014"
 _SCHEMA = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
-_INIT = "run `wgsyncd init-db` with an admin's account"
+INIT = "wgsyncd init-db"
 # The longest prefix decides. 57014 is no lost server.
 _CODES = {
     "08": StoreErrorCode.UNREACHABLE,  # connection exception
@@ -30,8 +30,7 @@ _CODES = {
 }
 _ADVICE = {
     READ_ONLY: ". This server is a standby or read-only: name all servers in nexavpn.database.hosts",
-    DENIED: f". Grant it: {_INIT}",
-    "28": f". The role must exist and may have to be entered: {_INIT}, see pg_hba.conf for how it logs in",
+    "28": f". The role must exist and may have to be entered: {INIT}, see pg_hba.conf for how it logs in",
     "3D": ". The application makes its database and its tables",
     LOCK_TIMEOUT: ". Another session holds a lock: it is tried again. pg_stat_activity shows sessions that are 'idle in"
     " transaction'",
@@ -68,7 +67,9 @@ class PostgresError(StoreError):
     def __init__(self, text: str, sqlstate: str) -> None:
         self.sqlstate = sqlstate
         super().__init__(
-            text, _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else StoreErrorCode.UNREACHABLE)
+            text,
+            _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else StoreErrorCode.UNREACHABLE),
+            INIT if sqlstate == DENIED else "",
         )
 
 
@@ -78,8 +79,8 @@ def translate(sqlstate: str | None, text: str) -> StoreError:
     first = " ".join(text.split())[:300] or "the connection was lost"
     first = first.rstrip(".")
     if state in _SCHEMA:
-        error = SchemaError(f"{state}: {first}. Then the application's tables were changed, or: {_INIT}")
-        return error if "wgsyncd." not in first else SchemaError(f"wgsyncd's own tables or views are missing: {_INIT}")
+        told = f"{state}: {first}: the application's tables or wgsyncd's views were changed"
+        return SchemaError("wgsyncd's own tables or views are missing" if "wgsyncd." in first else told, INIT)
     if state[:2] in _QUOTES_VALUES:
         first = _QUOTED.sub('"…"', first)
     return PostgresError(f"{f'{state}: ' if state else ''}{first}{_of(_ADVICE, state) or ''}", state)
