@@ -174,6 +174,20 @@ def test_an_inactive_gateway_is_told(nexa: NexavpnDatabase, admin: psycopg.Conne
     assert (found.check, found.severity) == ("gateway", Severity.WARNING)
 
 
+def test_a_network_of_all_addresses_is_told_where_it_is_used(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
+    settings = nexa.settings()
+    plain = msgspec.structs.replace(settings.interfaces[BERLIN], networks=())
+    default = msgspec.structs.replace(settings, interfaces={BERLIN: plain})
+    (told,) = [one.message for one in Backend(default).check() if one.check == "gateway"]
+    assert told.startswith("berlin: berlin, devices in ")
+    admin.execute("UPDATE gateways SET vpn_cidr = '0.0.0.0/0'")
+    assert bad(settings) == []
+    found = one(default)
+    assert (found.check, found.severity, "vpn_cidr of berlin is 0.0.0.0/0" in found.message) == (
+        "gateway", Severity.FAULT, True,
+    )  # fmt: skip
+
+
 def test_row_security_that_is_off_is_told(nexa: NexavpnDatabase, admin: psycopg.Connection) -> None:
     admin.execute("ALTER TABLE wgsyncd.peers DISABLE ROW LEVEL SECURITY")
     found = one(nexa.settings())

@@ -217,6 +217,14 @@ def test_every_bad_entry_of_a_list_is_told_by_its_place() -> None:
     assert keys["peers.always_keep"].why == "entry 2: is not base64; entry 3: is not canonical base64"
 
 
+def test_a_control_plane_may_give_networks() -> None:
+    """Then nobody knows which IP versions they have."""
+    exempt = '[shaping]\nexempt = ["fd00::1/128"]\n'
+    found = parse(f'control_plane = "nexavpn"\n[interfaces.wg0]\n{exempt}')
+    assert found.interfaces["wg0"].networks == ()
+    assert "shaping.exempt" in faults(f'control_plane = "nexavpn"\n{LEAST}{exempt}')
+
+
 def test_networks_are_asked_for_beside_other_faults() -> None:
     """The missing networks are reported together with the misspelt key, not only after an admin has corrected it."""
     found = faults(

@@ -20,7 +20,7 @@ NEXAVPN = DOC / "nexavpn.md"
 # This script plays the admin at the editor: the gateway has the network of install.md.
 EDITOR = """\
 #!/bin/sh
-sed -i 's|100.96.0.0/16|10.200.0.0/24|; s|100.96.0.1/16|10.200.0.1/24|' "$1"
+sed -i 's|100.96.0.1/16|10.200.0.1/24|' "$1"
 """
 PEER = "7d0e6f3c-0f3b-4c53-8f0c-0d6a5b1c2e4f"
 ROWS = """

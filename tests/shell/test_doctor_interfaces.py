@@ -59,6 +59,23 @@ def test_forwarding_that_is_off(sysctl: Path, file: str, network: str, key: str,
     assert found["wg0 forwarding"].message == f"{key} cannot be read: No such file or directory"
 
 
+def test_an_interface_without_networks(sysctl: Path) -> None:
+    """NexaVPN has its network. A row may claim any address that the configuration does not name."""
+    plain = 'control_plane = "nexavpn"\n[interfaces.wg0]\naddresses = ["{}"]'
+    wg = FakeWireGuard("wg0")
+    wg.delete("wg0")
+    wg.add_interface("wg0", public_key=key(90))
+    settings = parse(plain.format("10.200.0.1/24"))
+    assert worst(interfaces.check(settings, wg, look())).severity is Severity.OK
+    two = Link(True, frozenset({"10.200.0.1/24", "10.9.0.1/24", "fe80::1/64"}))
+    assert worst(interfaces.check(settings, wg, lambda _: two)).message.startswith("10.9.0.1/24 is not in")
+    for file, address in (("ipv4/ip_forward", "10.200.0.1/24"), ("ipv6/conf/all/forwarding", "fd00::1/64")):
+        (sysctl / "net" / file).write_text("0\n")
+        one = worst(interfaces.check(parse(plain.format(address)), wg, look(address)))
+        assert (one.check, "is 0" in one.message) == ("wg0 forwarding", True)
+        (sysctl / "net" / file).write_text("1\n")
+
+
 def test_an_interface_with_a_dot_in_its_name(sysctl: Path) -> None:
     """sysctl writes its name with a slash."""
     (sysctl / "net/ipv4/conf/wg.1/forwarding").write_text("0\n")

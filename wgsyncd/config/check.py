@@ -36,6 +36,8 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
         check(other == name, f"interfaces.{name}.store_name", f"is also interfaces.{other}'s")
         ignored = one.store_name in node.ignored_interfaces
         check(not ignored, f"interfaces.{name}.store_name", "stands in node.ignored_interfaces too")
+        good = bool(one.networks) or settings.store.gives_networks
+        check(good, f"interfaces.{name}.networks", "is missing or empty: no row could be served")
         _check_interface(check, name, one)
     check(len(node.name) <= 64 and node.name.isprintable(), "node.name", "is longer than 64 characters or unprintable")
     good = not node.active_address or _is_address(node.active_address)
@@ -75,9 +77,11 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
         check(name in profiles, f"shaping.by_group.{group}", known.format(name))
     if shaping.by_group:
         check(settings.control_plane == "nexavpn", "shaping.by_group", "needs groups, and only NexaVPN has them")
-    sizes = {len(net) for one in settings.interfaces.values() for net in one.networks}
+    networks = [one.networks for one in settings.interfaces.values()]
+    sizes = {len(net) for some in networks for net in some}
     for net in shaping.exempt:
-        check(not sizes or len(net) in sizes, "shaping.exempt", f"has {net}, and no interface has this IP version")
+        good = not all(networks) or len(net) in sizes
+        check(good, "shaping.exempt", f"has {net}, and no interface has this IP version")
     for name, one in profiles.items():
         key = f"bandwidth.{name}"
         good = 0 < len(name) <= 64 and name.isprintable()
@@ -119,7 +123,6 @@ def _check_interface(check: _Checks, name: str, one: Interface) -> None:
     # The kernel makes a number of %d, see dev_get_valid_name() in net/core/dev.c.
     good = good and "%" not in name and name.isprintable()
     check(bool(good), key, "is not an interface name (1 to 15 bytes, printable, without %)")
-    check(bool(one.networks), f"{key}.networks", "is missing or empty: no row could be served")
     check(0 <= one.listen_port < 65536, f"{key}.listen_port", "is not a port")
     check(one.mtu == 0 or 576 <= one.mtu <= 65535, f"{key}.mtu", "is not between 576 and 65535")
     keepalive = one.persistent_keepalive

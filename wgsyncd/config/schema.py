@@ -47,6 +47,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
     """The settings of a control plane, in the table with its name. Each control plane has a subclass with its keys."""
 
     owner_word: ClassVar[str] = "owner"  # what the control plane calls an owner, for people
+    gives_networks: ClassVar[bool] = False  # whether its gateways have a network, for interfaces without `networks`
 
     def check(self, check: Check) -> None:
         """Check values that no type checks. Keys are dotted, below the table of the control plane."""
@@ -63,7 +64,7 @@ class StoreSettings(msgspec.Struct, frozen=True):
 class Interface(msgspec.Struct, frozen=True):
     """One WireGuard interface of this node."""
 
-    networks: tuple[Network, ...] = ()  # the loader demands at least one
+    networks: tuple[Network, ...] = ()  # empty: the network of the gateway, if the control plane gives it
     store_name: str = ""
     addresses: tuple[str, ...] = ()  # "10.200.0.1/24"
     persistent_keepalive: Seconds = Seconds(0)

@@ -38,7 +38,6 @@ require_approval = true
 
 [interfaces.wg0]
 store_name = "{name}"
-networks = ["{net}.0/24"]
 addresses = ["{net}.1/24"]
 
 [guard]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PublicKey, Transition
+from wgsyncd.core.network import Networks
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import AccessMemory, Decision, RemovalLimits, apply_guard
@@ -20,6 +21,7 @@ from wgsyncd.core.peers.validate import DesiredPeer, InterfaceSpec
 from wgsyncd.core.shaping.limits import with_lost_peers
 from wgsyncd.core.state import NodeState, remembered
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.gateways import networks_of
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.ports import Snapshot
 
@@ -28,12 +30,9 @@ class Planner:
     """Decides for one node: due transitions, desired peers, plan and guard. ``uptime``: seconds since the boot."""
 
     def __init__(self, settings: Settings, state: AgentState, uptime: Callable[[], float]) -> None:
-        self._state, self._uptime = state, uptime
-        self._sites = tuple(
-            InterfaceSpec(name, one.store_name, one.networks, one.own_hosts, int(one.persistent_keepalive))
-            for name, one in settings.interfaces.items()
-        )
-        self._interface_of = {site.store_name: site.interface for site in self._sites}
+        self._settings, self._state, self._uptime = settings, state, uptime
+        self._sites: tuple[InterfaceSpec, ...] = ()
+        self._interface_of = {one.store_name: name for name, one in settings.interfaces.items()}
         guard = settings.guard
         self._limits = RemovalLimits(guard.always_allowed, guard.max_share, guard.small_node)
         self.policy = PeerPolicy(
@@ -45,6 +44,7 @@ class Planner:
         self._peers: Mapping[
             str, Mapping[PublicKey, DesiredPeer]
         ] = {}  # the desired peers of the last decision, so that no unchanged row is validated again
+        self._set_sites({name: one.networks for name, one in settings.interfaces.items()})
 
     # -- what the planner remembers
 
@@ -123,6 +123,7 @@ class Planner:
         """
         if part_of is None:
             self._is_adopted = snapshot.adopted
+            self._set_sites(networks_of(self._settings, snapshot))
         policy = self._policy_of_now()
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
         rows = with_lost_peers(lifecycle.with_transitions(snapshot.rows, steps), node_state, actual)
@@ -142,6 +143,15 @@ class Planner:
         changes = identity_changes(node_state.conditions, actual, right, snapshot.approved)
         memory = self._access_memory(node_state, uptime)
         return replace(decision, transitions=steps, access=memory, identity_changes=changes)
+
+    def _set_sites(self, networks: Mapping[str, Networks]) -> None:
+        """Validate rows against these networks from now on. After a change, every row is validated again."""
+        sites = tuple(
+            InterfaceSpec(name, one.store_name, networks[name], one.own_hosts, int(one.persistent_keepalive))
+            for name, one in self._settings.interfaces.items()
+        )
+        if sites != self._sites:
+            self._sites, self._peers = sites, {}
 
     def _access_memory(self, node_state: NodeState, uptime: float) -> AccessMemory:
         losses = (one for one in remembered(node_state.removals, uptime) if one.access)

@@ -23,6 +23,7 @@ from wgsyncd.core.shaping.tree import Filter, KernelState
 from wgsyncd.core.shaping.wanted import ShapedDevice, Wanted, devices_by_minor, wanted_shaping
 from wgsyncd.core.words import counted
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.gateways import networks_of
 from wgsyncd.engine.shaping_audit import ShapingAudit
 from wgsyncd.engine.shaping_words import describe, kind_of, missing_modules, tc_differs
 from wgsyncd.engine.status import DaemonStatus, ShapingStatus
@@ -71,8 +72,7 @@ class Shaping:
     judges = rests = False
 
     def __init__(self, settings: Settings, tc: TrafficControl, status: DaemonStatus, state: AgentState) -> None:
-        self._policy, self._tc, self._status = settings.shaping_policy, tc, status
-        self._networks = {name: one.networks for name, one in settings.interfaces.items()}
+        self._settings, self._policy, self._tc, self._status = settings, settings.shaping_policy, tc, status
         self._log, self._changed = log.get("shaping"), log.OnChange()
         self._planner = Planner()
         self._last_good: KernelState | None = None  # the last look, if nothing was wrong
@@ -100,7 +100,7 @@ class Shaping:
 
     def plan(self, snapshot: Snapshot, decision: Decision, found: KernelState | None) -> ShapingCycle:
         """What the decision about peers needs of tc, and the steps that lead there."""
-        wanted = wanted_shaping(decision, snapshot.terms, self._policy, self._networks)
+        wanted = self._wanted(snapshot, decision)
         going = {
             (one.interface, one.public_key): one.current.allowed_ips
             for one in decision.plan.changes if one.desired is None and one.current is not None
@@ -112,16 +112,19 @@ class Shaping:
         starts = bool(some.devices) and not any(tree.index for _, _, tree in found.every_tree())
         return ShapingCycle(some, plan, going, True, waiting, starts)
 
+    def _wanted(self, snapshot: Snapshot, decision: Decision) -> Wanted:
+        return wanted_shaping(decision, snapshot.terms, self._policy, networks_of(self._settings, snapshot))
+
     def preview(self, snapshot: Snapshot, decision: Decision) -> ShapingPreview | None:
         """What a cycle would do to the bandwidth of devices. None: the kernel does not answer."""
         try:
-            return preview(wanted_shaping(decision, snapshot.terms, self._policy, self._networks), self._tc.read())
+            return preview(self._wanted(snapshot, decision), self._tc.read())
         except ShapingError:  # The next cycle logs it.
             return None
 
     def verify(self, snapshot: Snapshot, decision: Decision) -> Iterator[Discrepancy]:
         """Where the kernel differs from what contracts and devices ask for."""
-        wanted = wanted_shaping(decision, snapshot.terms, self._policy, self._networks)
+        wanted = self._wanted(snapshot, decision)
         try:
             found = self._tc.read()
         except ShapingError as error:
@@ -156,7 +159,7 @@ class Shaping:
     def poll(self) -> bool:
         """Take away redirects that lead nowhere. They would drop all traffic of their interface."""
         try:
-            found = self._tc.look(self._networks)
+            found = self._tc.look(self._settings.interfaces)
             bad = make_plan(_NOTHING, found).withdraw if found is not self._last_good else ()
             self._last_good = None if bad else found
             if bad:

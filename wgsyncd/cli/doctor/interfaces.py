@@ -115,7 +115,8 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
             return fault(check, why, _EDIT)
     unlisted = [
         text for host, text in hosts.items()
-        if host not in one.own_hosts and any(net.covers(host) for net in one.networks)
+        if host not in one.own_hosts and not text.startswith("fe80:")
+        and any(net.covers(host) for net in one.networks or (host,))
     ]  # fmt: skip
     if unlisted:
         return warning(
@@ -126,7 +127,7 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
 
 def _forwarding(name: str, one: Interface, sysctl: Path) -> Finding:
     check = f"{name} forwarding"
-    for size in sorted({len(net.packed) for net in one.networks}):
+    for size in sorted({len(net.packed) for net in one.networks or one.own_hosts} or {4}):
         for key in (written.format(name.replace(".", "/")) for written in _FORWARDING[size]):
             try:  # sysctl.d(5): in a key, a slash stands for a dot in the name of an interface
                 value = (sysctl / key.translate(str.maketrans("./", "/."))).read_text(encoding="ascii").strip()

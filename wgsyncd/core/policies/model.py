@@ -111,7 +111,7 @@ class GatewayRow(NamedTuple):
 
     public_key: RowKey
     listen_port: int
-    network: Network  # of its devices and of its interface
+    network: Network | None  # of its devices and of its interface. None: no network, or one of all addresses
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.psk import read_keys
+from wgsyncd.stores.nexavpn.rows import read_vpn_cidr
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
 from wgsyncd.stores.nexavpn.settings import Database, is_socket, nexavpn
 from wgsyncd.stores.nexavpn.trouble import INIT, LOCK_TIMEOUT, READ_ONLY, PostgresError
@@ -229,18 +230,26 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
         others = f", but {', '.join(nodes)} is" if nodes else ""
         yield fault("node", f"{node} is not entered for this role{others}", f"{INIT} --node {shlex.quote(node)}")
         return
-    seen = connection.query("SELECT id::text, name, is_active AND deleted_at IS NULL FROM wgsyncd.gateways")
+    seen = connection.query(
+        "SELECT id::text, name, is_active AND deleted_at IS NULL, vpn_cidr::text FROM wgsyncd.gateways"
+    )
     for interface, one in settings.interfaces.items():
-        found = [active for row_id, name, active in seen if one.store_name in (row_id, name)]
+        found = [(active, network) for row_id, name, active, network in seen if one.store_name in (row_id, name)]
         if not found:
             fix = f"{INIT} --gateway {shlex.quote(one.store_name)}"
             told = f"{interface}: no gateway {one.store_name} is there, or it is not entered for {node}"
             yield fault("gateway", told, fix)
-        elif not found[0]:
+            continue
+        is_active, network = found[0]
+        if not is_active:
             told = f"{interface}: the gateway {one.store_name} is inactive or deleted, so no device wants a peer"
             yield warning("gateway", told, f"wgsyncd explain {interface}")
+        elif not one.networks and read_vpn_cidr(network) is None:
+            told = f"{interface}: vpn_cidr of {one.store_name} is {network}, which limits nothing: rows are rejected"
+            yield fault("gateway", told, _EDIT)
         else:
-            yield ok("gateway", f"{interface}: {one.store_name}")
+            devices = "" if one.networks else f", devices in {network}"
+            yield ok("gateway", f"{interface}: {one.store_name}{devices}")
 
 
 def _clock(ahead: float, doubt: float) -> Finding:

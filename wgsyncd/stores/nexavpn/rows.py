@@ -11,7 +11,7 @@ from uuid import UUID
 from wgsyncd.config.schema import Interface
 from wgsyncd.core.inspect.names import called
 from wgsyncd.core.model import DeviceId, DeviceRow, read_key
-from wgsyncd.core.network import parse_network
+from wgsyncd.core.network import Network, parse_network
 from wgsyncd.core.policies.model import GatewayRow
 from wgsyncd.core.state import Condition
 from wgsyncd.errors import StoreError
@@ -95,7 +95,7 @@ def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -
     found: dict[str, str] = {}
     rows: dict[str, GatewayRow] = {}
     for one, its_name, public_key, port, network in connection.query(_GATEWAYS):
-        found[one], rows[one] = its_name, GatewayRow(read_key(public_key), port, parse_network(network))
+        found[one], rows[one] = its_name, GatewayRow(read_key(public_key), port, read_vpn_cidr(network))
     by_name = {name: one for one, name in found.items()}
     of_interface: dict[str, str] = {}
     for interface, settings in interfaces.items():
@@ -110,6 +110,15 @@ def load_gateways(connection: Connection, interfaces: Mapping[str, Interface]) -
         of_interface[interface] = gateway
         found[gateway] = name
     return Gateways(found, of_interface, {name: rows[one] for name, one in of_interface.items()})
+
+
+def read_vpn_cidr(text: str | None) -> Network | None:
+    """The network of a vpn_cidr. None if it limits nothing."""
+    try:  # NULL is no network
+        network = parse_network(text or "")
+    except ValueError:
+        return None
+    return network if network.prefixlen else None
 
 
 def count_sealed(connection: Connection, key_ids: Iterable[str]) -> dict[str, int]:

@@ -75,6 +75,7 @@ class Nexavpn(StoreSettings, frozen=True):
     """The control plane "nexavpn": a PostgreSQL database with the tables of NexaVPN."""
 
     owner_word: ClassVar[str] = "user"
+    gives_networks: ClassVar[bool] = True  # gateways.vpn_cidr
 
     database: Database = Database()
     devices: Devices = Devices()
