@@ -19,6 +19,7 @@ from tests.nexavpnnode import NexavpnAdmin
 from tests.node import Node
 from tests.postgres import NODE_ROLE, PrivatePostgres
 from tests.samples import key
+from wgsyncd.config import resources
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters
 from wgsyncd.stores.nexavpn.settings import nexavpn
@@ -142,3 +143,29 @@ def test_a_device_moves_there_and_back(
     assert places[EAST].true[5] > Counters(6000, 6)
     assert bool(hits) is (fate != "ok")
     assert [len(place.kernel_of("wg0")) for place in places.values()] == [4, 5]
+
+
+def test_the_audit_tells_a_move_from_a_row_that_is_gone(places: dict[str, Place]) -> None:
+    tables = places[EAST].db
+    for number in (5, 6):
+        tables.move(number, "west-wg0")
+    tables.sql("UPDATE devices SET deleted_at = now() WHERE id = %s", tables.id(6))
+    for place in places.values():
+        place.cycle()
+    rows = [one for one in tables.logs() if one["event_type"] == "gateway.peer_removed"]
+    told = {one["entity_id"].int >> 96: one["metadata"]["reason"] for one in rows}
+    assert told == {5: "moved to another gateway, user alice", 6: "row is gone, user alice"}
+    assert all(one["metadata"]["node"] == EAST for one in rows)
+
+
+def test_the_audit_goes_on_without_the_view_of_moves(places: dict[str, Place]) -> None:
+    """The views are dropped for a migration, or of an older wgsyncd."""
+    tables = places[EAST].db
+    tables.sql("DROP VIEW wgsyncd.moved_devices")
+    try:
+        tables.move(5, "west-wg0")
+        places[EAST].cycle()
+    finally:
+        tables.sql(resources.text("sql/nexavpn/views.sql"))
+    (row,) = [one for one in tables.logs() if one["event_type"] == "gateway.peer_removed"]
+    assert row["metadata"]["reason"] == "row is gone, user alice"

@@ -99,6 +99,7 @@ UPDATES = {
     "device_times": ("id",),
     "wireguard_peers": ("public_key", "assigned_ip", "preshared_key_ciphertext"),
     "users": ("is_active",),
+    "moved_devices": ("id",),
     "policies": ("effect", "is_active"),
     "audit_logs": ("message",),
 }  # fmt: skip
@@ -119,6 +120,29 @@ def test_the_columns_of_its_devices_and_gateways_are_written(nexa: NexavpnDataba
         assert berlin.query("SELECT last_seen_at IS NOT NULL FROM wgsyncd.devices") == [(True,)]
     other = row_id("device", TOKYO)
     assert berlin.execute("UPDATE wgsyncd.device_times SET last_seen_at = now() WHERE id = %s", (other,)) == 0
+
+
+RECORD = """INSERT INTO wgsyncd.peers (node, interface, public_key, row_id, device, owner, address, config, state, epoch,
+                                   rx, tx, handshake, sampled_at)
+            VALUES (%s, 'wg0', %s, %s, '', '', '', '', 'present', '', 0, 0, 0, 0)"""
+
+
+def test_of_a_recorded_device_a_node_learns_only_that_another_gateway_has_it(
+    nexa: NexavpnDatabase, berlin: Connection
+) -> None:
+    """Who knows no id of a device learns nothing. Who has the id learns neither the gateway nor anything else."""
+    own, other = row_id("device", BERLIN), row_id("device", TOKYO)
+    asked = "SELECT * FROM wgsyncd.moved_devices"
+    with nexa.connected(role=ROLES[TOKYO]) as tokyo, tokyo.undone():
+        tokyo.execute(RECORD, (TOKYO, b"1", own))
+        assert (tokyo.query(asked), berlin.query(asked)) == ([(own,)], [])
+    with berlin.undone():
+        berlin.execute(RECORD, (BERLIN, b"1", own))
+        assert berlin.query(asked) == []
+        berlin.execute(RECORD, (BERLIN, b"2", other))
+        assert berlin.query(asked) == [(other,)]
+        assert berlin.query("SELECT * FROM wgsyncd.devices WHERE id = %s", (other,)) == []
+    assert DENIED in refusal(berlin, RECORD, TOKYO, b"1", own)
 
 
 AUDIT = """INSERT INTO wgsyncd.audit_logs (id, event_type, entity_type, status, message, metadata)

@@ -71,6 +71,14 @@ CREATE OR REPLACE VIEW wgsyncd.device_times WITH (security_barrier) AS
        OR gateway_id = ANY (ARRAY(SELECT unnest(gateways) FROM wgsyncd.nodes WHERE role = session_user))
     WITH CASCADED CHECK OPTION;
 
+-- Of the devices that the node's records of peers name: the ids of those that another gateway has now.
+CREATE OR REPLACE VIEW wgsyncd.moved_devices WITH (security_barrier) AS
+    SELECT id FROM public.devices
+    WHERE deleted_at IS NULL
+      AND gateway_id <> ALL (ARRAY(SELECT unnest(gateways) FROM wgsyncd.nodes WHERE role = session_user))
+      AND id IN (SELECT p.row_id FROM wgsyncd.peers p JOIN wgsyncd.nodes n ON n.node = p.node
+                 WHERE n.role = session_user);
+
 -- A node's own audit rows. It inserts only rows that name one of its gateways and one of its nodes.
 CREATE OR REPLACE VIEW wgsyncd.audit_logs WITH (security_barrier) AS
     SELECT id, event_type, entity_type, entity_id, status, message, metadata, created_at
@@ -83,7 +91,7 @@ CREATE OR REPLACE VIEW wgsyncd.audit_logs WITH (security_barrier) AS
 
 GRANT SELECT ON wgsyncd.gateways, wgsyncd.wireguard_peers, wgsyncd.devices, wgsyncd.users, wgsyncd.ip_allocations,
                 wgsyncd.policies, wgsyncd.policy_targets, wgsyncd.policy_destinations, wgsyncd.groups,
-                wgsyncd.group_memberships, wgsyncd.audit_logs, wgsyncd.device_times
+                wgsyncd.group_memberships, wgsyncd.audit_logs, wgsyncd.device_times, wgsyncd.moved_devices
     TO wgsyncd_node;
 GRANT UPDATE (last_sync_at) ON wgsyncd.gateways TO wgsyncd_node;
 GRANT UPDATE (last_seen_at, last_connected_at) ON wgsyncd.device_times TO wgsyncd_node;

@@ -21,6 +21,7 @@
 --   gateways, wireguard_peers, devices, users, ip_allocations, policies, policy_targets, policy_destinations, groups,
 --   group_memberships
 --   audit_logs    the node's own rows. New ones must name one of its gateways and one of its nodes in metadata
+--   moved_devices id: devices with a record of a peer of the node, if another gateway has them now
 --   device_times  id, last_seen_at, last_connected_at: what a node writes about devices
 -- A node may update device_times.last_seen_at and .last_connected_at, and gateways.last_sync_at.
 --

@@ -109,6 +109,7 @@ class StateWriter:
         parts = _divide(node_state, writes, calendar)
         if parts.opens:
             self.pieces.close_older(self.connection, calendar)
+        self.trail.find_moved(self.connection, writes.audit)
         with self.connection.transaction():
             self.connection.check_held()
             self._raise_revision(node_state, writes)

@@ -7,11 +7,14 @@ transaction, and are written later.
 import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
-from wgsyncd.core.audit import AuditEvent
+from wgsyncd.core.audit import AuditAction, AuditEvent
+from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection, Values
 from wgsyncd.stores.nexavpn.messages import entry
@@ -43,9 +46,24 @@ class AuditTrail:
     def __init__(self, node: str, zone: ZoneInfo, called: Callable[[str], str]) -> None:
         self._node, self._zone, self._called = node, zone, called
         self.gateways = Gateways({}, {})  # the store sets them as soon as it has read them
+        self._moved: frozenset[str] = frozenset()  # devices of removed peers that another gateway has now
         self.waiting = 0  # rows in wgsyncd.unwritten, as far as this process knows
         self._waits = True  # whether rows may be there
         self._log, self._changed = log.get("store"), log.OnChange()
+
+    def find_moved(self, connection: Connection, audit: Iterable[AuditEvent]) -> None:
+        """Before the records of removed peers are deleted: find out which of the devices another gateway has now."""
+        gone = [UUID(event.target) for event in audit if _is_gone(event)]
+        sql = "SELECT id::text FROM wgsyncd.moved_devices WHERE id = ANY(%s)"
+        found = connection.side_query(sql, (gone,)) if gone else []
+        self._moved = frozenset(() if isinstance(found, StoreError) else (device for (device,) in found))
+
+    def _told(self, event: AuditEvent) -> AuditEvent:
+        """The event as an audit row tells it. A row that is gone here may be at another gateway."""
+        if event.target not in self._moved or not _is_gone(event) or event.facts.reason is None:
+            return event
+        reason = replace(event.facts.reason, cause=ChangeCause.MOVED_TO, interface="another gateway")
+        return replace(event, facts=replace(event.facts, reason=reason))
 
     def insert(self, connection: Connection, audit: Iterable[AuditEvent], now: float) -> None:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
@@ -53,7 +71,7 @@ class AuditTrail:
         while rows := [
             (*one[:5], json.dumps(one.metadata), now)
             for event in islice(events, AT_ONCE)
-            for one in (entry(event, self._node, self.gateways, self._zone, self._called),)
+            for one in (entry(self._told(event), self._node, self.gateways, self._zone, self._called),)
         ]:
             if not isinstance(self._write(connection, rows), StoreError):
                 continue
@@ -95,6 +113,11 @@ class AuditTrail:
                 self._waits = len(rows) == AT_ONCE
                 self.waiting = max(0, self.waiting - len(rows))
         return self.waiting
+
+
+def _is_gone(event: AuditEvent) -> bool:
+    reason = event.facts.reason
+    return event.action is AuditAction.PEER_REMOVED and reason is not None and reason.cause is ChangeCause.ROW_GONE
 
 
 def _columns(rows: Sequence[Values]) -> list[list[object]]:
