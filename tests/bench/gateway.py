@@ -3,10 +3,10 @@
     tests/bench/nexavpn [--peers N] [--repeat 5] [--only PART …] [--changes 100] [--no-policies] [--page]
 
 PostgreSQL, nf_tables and the packets are real. Both sides of each line take turns in one run. A gateway has fifty
-profiles of twenty ranges.
+access lists of twenty ranges.
 
 `books` is a poll in which all devices moved, until it is posted. It is compared with bare UPDATEs of the same tables,
-which send no values. `cycle` is a cycle with nothing changed, beside the same with MariaDB. `access` is one device's
+with the values of each device as literals, and without values. `cycle` is a cycle with nothing changed, beside the same with MariaDB. `access` is one device's
 change of access. `repair` is what follows `nft flush ruleset`, with a running daemon. `judge` is the processor time of
 a packet. `memory` is the memory of a running daemon.
 

@@ -25,7 +25,8 @@ from wgsyncd.dataplane.nftables.nft import Nft
 from wgsyncd.dataplane.nftables.view import FilterSettings
 
 _REST = 3.0  # seconds between two repairs: then the daemon has its credit of time for repairs again
-# What a poll in which all devices moved changes, as bare statements. They send no values.
+# What a poll in which all devices moved changes, as bare statements. They send no values, which no accounting can do:
+# the page of benchmarks shows them beside the opponent, which has the values of each device as literals.
 _BARE = (
     "UPDATE wgsyncd.peers SET rx = rx + 1000, tx = tx + 2000, handshake = handshake + 1, sampled_at = sampled_at + 1",
     "UPDATE wgsyncd.totals SET rx = rx + 1000, tx = tx + 2000, open_rx = open_rx + 1000, open_tx = open_tx + 2000,"
