@@ -94,8 +94,7 @@ def measure(stage: Stage, args: argparse.Namespace) -> dict[str, Any]:
 
 def _here(args: argparse.Namespace) -> list[dict[str, Any]]:
     log.configure("error")
-    memory.reduce_gc()  # the daemon makes both calls too
-    memory.trim_heap()
+    memory.reduce_gc()  # as the daemon does
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # also for the server and all commands
     results = []
     with stages() as stage_for:

@@ -53,8 +53,7 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="also put the results into etc/doc/benchmarks.md")
     args = parser.parse_args()
     log.configure("error")
-    memory.reduce_gc()  # the daemon makes both calls too
-    memory.trim_heap()
+    memory.reduce_gc()  # as the daemon does
     for part in args.only or [one for one in PARTS if one != "cycle" or kernel.is_there()]:
         timing.servers.clear()
         disturbed = timing.disturbance()

@@ -60,7 +60,6 @@ def _run(args: argparse.Namespace, events: EventQueue) -> int:
     from wgsyncd.engine.status import DaemonStatus
 
     memory.reduce_gc()
-    memory.trim_heap()
     status = DaemonStatus()
     try:
         build = wiring.daemon_agents(status)
