@@ -6,8 +6,7 @@ import sys
 
 from tests.samples import key, peer
 from wgsyncd.core.model import InterfaceState, PeerState
-from wgsyncd.engine.last_dumps import note
-from wgsyncd.engine.rates import Rates
+from wgsyncd.engine.last_dumps import MEASURED_OVER, LastDumps, Rates, note
 
 NONE = Rates()
 
@@ -58,3 +57,33 @@ def test_what_is_kept_is_small() -> None:
     state = of(**{f"p{n}": (10**9 + n, 10**9) for n in range(1, 200)})
     kept = note(note(None, state, 1000.0), state, 1010.0).interfaces["wg0"]
     assert sum(map(sys.getsizeof, kept)) < 64 * 199 + 1000
+
+
+def rates_of(last: LastDumps) -> Rates:
+    return last.rates_of("wg0")
+
+
+def test_the_rates_of_an_interface_are_the_sums_of_its_peers() -> None:
+    last = note(None, of(p5=(0, 0), p6=(100, 10)), 1000.0)
+    assert rates_of(last) == NONE, "a rate needs two moments"
+    last = note(last, of(p5=(500, 50), p6=(600, 60), p7=(90_000, 9)), 1010.0)
+    assert rates_of(last) == Rates(100, 10), "nobody knows since when the new peer has its bytes"
+    last = note(last, of(p5=(1400, 140), p6=(700, 70)), 1010.0 + MEASURED_OVER - 1)
+    assert rates_of(last) == Rates((1400 + 600) / 14, (140 + 60) / 14), "too soon for a measurement of its own"
+    assert last.rates_of("wg1") == NONE
+    last = note(last, of(p6=(800, 70)), 1024.0)
+    assert rates_of(last) == Rates(10, 0), "a peer that goes takes nothing from the rate"
+    assert rates_of(note(last, of(), 1034.0)) == Rates(0, 0)
+
+
+def test_the_rates_of_an_interface_begin_anew_with_its_counters() -> None:
+    last = note(note(None, of(p5=(100, 100)), 1000.0), of(p5=(200, 200)), 1010.0)
+    assert rates_of(last) == Rates(10, 10)
+    assert rates_of(note(last, of(p5=(150, 300)), 1020.0)) == NONE, "counters that fell"
+    assert rates_of(note(last, of("2:1", p5=(900, 900)), 1020.0)) == NONE, "another boot"
+    assert rates_of(note(last, of(p5=(300, 300)), 1005.0)) == NONE, "a clock that was set back"
+    away = note(last, {}, 1020.0)
+    assert rates_of(away) == NONE
+    back = note(away, of(p5=(900, 900)), 1030.0)
+    assert rates_of(back) == NONE, "the interface was missing"
+    assert rates_of(note(back, of(p5=(1000, 900)), 1040.0)) == Rates(10, 0)

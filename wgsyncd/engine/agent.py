@@ -92,7 +92,7 @@ class Agent:
 
     def _account(self, samples: Samples, until: Until, *, preemptible: bool) -> None:
         is_broken = self.planes.poll()
-        refresh(self.status, self.settings, samples.actual, self._state.rates, samples.now)
+        refresh(self.status, self.settings, samples.actual, samples.now)
         steps = self._planner.due(self._state.pending_rows, samples.actual, samples.now)
         # A reconcile commits expiries, because it removes the peer in the same cycle.
         alive = [step for step in steps if step.kind is not TransitionKind.EXPIRE]
@@ -140,7 +140,7 @@ class Agent:
             planes = self.planes.cycle(snapshot, decision)
             self._recorder.record_intent(decision, calendar, planes.access)
         except StoreError:  # The store does not answer, or it answers but cannot write.
-            refresh(self.status, self.settings, actual, self._state.rates, now)
+            refresh(self.status, self.settings, actual, now)
             if snapshot is None:
                 steps = self._planner.due(self._state.pending_rows, actual, now)
             self._degraded(samples, snapshot, [step for step in steps if step.row.id not in refused], refused)
@@ -161,7 +161,7 @@ class Agent:
         if self._changed("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=missing, planes=planes)
-        update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, self._state.rates, now)
+        update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, now)
         self._accounting.refresh(now, refused)
         self._state.reconciled = not remaining and not self._interfaces.read_errors
         is_over = self.preempted or not self.planes.rest

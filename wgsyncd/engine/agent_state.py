@@ -12,7 +12,6 @@ from wgsyncd.core.records import PeerId
 from wgsyncd.core.shaping.profiles import Choice
 from wgsyncd.core.state import NodeState
 from wgsyncd.core.usage.backlog import Backlog
-from wgsyncd.engine.rates import RateMeter
 
 
 @dataclass(slots=True)
@@ -59,9 +58,6 @@ class AgentState:
     durable_position: int = 0  # samples up to this number are durable: they are in the file as in memory, or posted
     may_save: bool = True  # False: the file cannot be read, so it must not be overwritten
     spool_up: bool = True  # the last write to the spool worked
-
-    # The status: the running measurements of the interfaces' rates.
-    rates: RateMeter = field(default_factory=RateMeter)
 
     # The guard: the admin who approved the plan that the next cycle applies.
     approver: str = ""

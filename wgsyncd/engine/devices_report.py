@@ -17,8 +17,8 @@ from wgsyncd.engine import wording
 from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.bandwidth_report import BandwidthReport, bandwidth_report
+from wgsyncd.engine.last_dumps import Rates
 from wgsyncd.engine.plan_report import iso
-from wgsyncd.engine.rates import Rates
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.engine.status_report import update_from_preview
 from wgsyncd.engine.status_update import ONLINE

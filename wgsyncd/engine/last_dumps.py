@@ -11,11 +11,18 @@ from typing import NamedTuple
 
 from wgsyncd.core.model import InterfaceState, PeerConfig, PeerState
 from wgsyncd.core.records import PeerId
-from wgsyncd.engine.rates import MEASURED_OVER, Rates
 
+MEASURED_OVER = 5.0  # seconds: the shortest time over which a rate is measured, but for the first one
 MEASURED_WITHIN = 60.0  # seconds over which the rates of devices are measured at most, while rows change all the time
 _MOST = 2**64 - 1  # the largest number that an array holds
 _UNKNOWN = _MOST  # an earlier counter that is not known. A later counter is below it, so there is no rate
+
+
+class Rates(NamedTuple):
+    """Bytes per second. None: not measured yet."""
+
+    rx: float | None = None
+    tx: float | None = None
 
 
 class _Peers(NamedTuple):
@@ -47,6 +54,19 @@ class LastDumps(NamedTuple):
                 rates = Rates((rx - old_rx) / seconds, (tx - old_tx) / seconds) if has_rates else Rates()
                 found[name, config.public_key] = PeerState(config, rx, tx, handshake), rates
         return found
+
+    def rates_of(self, interface: str) -> Rates:
+        """The rates of an interface since the earlier moment: the sum of its peers that have rates."""
+        one = self.interfaces.get(interface)
+        if one is None or self.since is None:
+            return Rates()
+        now, before = iter(one.counters), iter(one.earlier)
+        moved_rx, moved_tx, has_rates = 0, 0, not one.configs
+        for rx, tx, old_rx, old_tx in zip(now, now, before, before, strict=True):
+            if rx >= old_rx and tx >= old_tx:
+                moved_rx, moved_tx, has_rates = moved_rx + rx - old_rx, moved_tx + tx - old_tx, True
+        seconds = self.at - self.since
+        return Rates(moved_rx / seconds, moved_tx / seconds) if has_rates else Rates()
 
 
 def note(last: LastDumps | None, actual: Mapping[str, InterfaceState], now: float) -> LastDumps:

@@ -20,7 +20,6 @@ from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso, rejected_rows
 from wgsyncd.engine.policies_report import policies_report
-from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.recent_report import recent_changes, refused_rows
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
 from wgsyncd.engine.status_document import (
@@ -99,15 +98,13 @@ def update_from_preview(status: DaemonStatus, settings: Settings, preview: Previ
     """Fill in what a preview shows, as if the daemon had reconciled."""
     decision, now = preview.decision, preview.now
     status.database_up, status.database_read_at, status.interface_errors = True, now, decision.interface_errors
-    update_from_reconcile(
-        status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, RateMeter(), now
-    )
+    update_from_reconcile(status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, now)
 
 
 def without_store(settings: Settings, agent: Agent, daemon: str, error: StoreError) -> StatusReport:
     """The report of a command that could read the kernel only. ``error``: why it could not read the store."""
     now, status = agent.clock.now(), agent.status
-    refresh(status, settings, agent.inspector.look(), RateMeter(), now)
+    refresh(status, settings, agent.inspector.look(), now)
     status.database_up, status.database_error, status.database_todo = False, error.text, error.todo
     return judged(msgspec.structs.replace(_build(status, settings, now), daemon=redact(daemon)))
 

@@ -10,9 +10,8 @@ from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, Pu
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.words import counted
 from wgsyncd.engine.interfaces import Actual
-from wgsyncd.engine.last_dumps import note
+from wgsyncd.engine.last_dumps import LastDumps, note
 from wgsyncd.engine.plan_report import planned_change
-from wgsyncd.engine.rates import RateMeter
 from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, InterfaceStatus, PeerStatus, Quarter
 from wgsyncd.ports import Snapshot
 
@@ -27,17 +26,16 @@ def update_from_reconcile(
     after: Actual,
     drift: Sequence[Change],
     snapshot: Snapshot,
-    meter: RateMeter,
     now: float,
 ) -> None:
     """Fill in what a complete reconcile shows. ``after``: the peers read back. ``now``: UNIX seconds."""
-    before = status.interfaces
+    before, dumps = status.interfaces, note(status.dumps, after, now)
     shown, status.peers_without_metrics = _series(settings, decision, after)
     status.interfaces = {
-        name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, meter, now)
+        name: _rated(_interface(name, after.get(name), decision, drift, shown.get(name, ()), now), name, dumps)
         for name in settings.interfaces
     }
-    status.dumps = note(status.dumps, after, now)
+    status.dumps = dumps
     _note_history(status, before, now)
     status.rows, status.terms, status.sealed = snapshot.rows, snapshot.terms, snapshot.sealed
     status.rejections = decision.desired.rejections
@@ -63,15 +61,15 @@ def update_from_reconcile(
 UNKNOWN = InterfaceStatus(present=False, desired=None)
 
 
-def refresh(status: DaemonStatus, settings: Settings, actual: Actual, meter: RateMeter, now: float) -> None:
+def refresh(status: DaemonStatus, settings: Settings, actual: Actual, now: float) -> None:
     """Fill in what the actual peers alone show. ``now``: UNIX seconds.
 
     This keeps the status fresh between reconciles, also while the database does not answer.
     """
-    status.dumps = note(status.dumps, actual, now)
+    status.dumps = dumps = note(status.dumps, actual, now)
     before = status.interfaces
     status.interfaces = {
-        name: _rated(_refreshed(status.interfaces.get(name, UNKNOWN), actual.get(name), now), name, meter, now)
+        name: _rated(_refreshed(status.interfaces.get(name, UNKNOWN), actual.get(name), now), name, dumps)
         for name in settings.interfaces
     }
     _note_history(status, before, now)
@@ -94,11 +92,8 @@ def _note_history(status: DaemonStatus, before: Mapping[str, InterfaceStatus], n
     status.history = {name: quarters for name, quarters in kept.items() if name in status.interfaces}
 
 
-def _rated(one: InterfaceStatus, name: str, meter: RateMeter, now: float) -> InterfaceStatus:
-    if not one.present:
-        meter.forget(name)
-        return one
-    rates = meter.measure(name, one.received, one.sent, now)
+def _rated(one: InterfaceStatus, name: str, dumps: LastDumps) -> InterfaceStatus:
+    rates = dumps.rates_of(name)
     return replace(one, rx_rate=rates.rx, tx_rate=rates.tx)
 
 
