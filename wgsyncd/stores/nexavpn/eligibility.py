@@ -14,9 +14,9 @@ from wgsyncd.core.peers.validate import ADDRESS_LENGTH
 from wgsyncd.core.reasons import NO_FACTS, Inactive, InactiveReason, Reason, RejectionFacts
 from wgsyncd.core.state import Condition
 from wgsyncd.stores.nexavpn.psk import PskSealed
+from wgsyncd.stores.nexavpn.settings import INACTIVE
 
 ACTIVE = "active"
-INACTIVE_WORDS = ("pending", "disabled", "blocked", "revoked", "expired", "deleted")
 UNKNOWN = "of unknown status"
 UNALLOCATED = "unallocated"  # the type of the condition of a row that is accepted without an allocation
 
@@ -54,7 +54,7 @@ class Requirements(NamedTuple):
 
     gateways: Mapping[str, str]  # the store's name of the interface, by the gateway's id
     open: Callable[[str, UUID], bytes]  # opens the envelope of a row, or raises PskSealed
-    inactive_words: frozenset[str] = frozenset(INACTIVE_WORDS)
+    inactive_words: frozenset[str] = frozenset(INACTIVE)
     require_approval: bool = False
     require_allocation: bool = True
 

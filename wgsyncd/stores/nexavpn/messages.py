@@ -64,8 +64,6 @@ _WORDS: Mapping[StrEnum, str] = {
     Inactive.DEADLINE_PASSED: "not used in time",
 }
 _OWNER = ", user {}"
-EVENTS = frozenset(_MESSAGES)
-"""The event types of the rows that wgsyncd writes, without their prefix ``gateway.``."""
 
 
 class AuditEntry(NamedTuple):

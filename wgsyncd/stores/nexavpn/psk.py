@@ -21,9 +21,9 @@ from wgsyncd.config import secret_file
 from wgsyncd.config.resources import install_command
 from wgsyncd.core.model import KEY_BYTES
 from wgsyncd.errors import ConfigError, ConfigIssue, UserError
+from wgsyncd.stores.nexavpn.settings import KEY_ID
 
 VERSION = "v1"
-KEY_ID = re.compile(r"[a-z0-9-]{1,32}")
 _CONTEXT = b"nexavpn.psk.v1:"
 _NONCE, _TAG = 12, 16  # bytes
 
@@ -49,7 +49,7 @@ def key_id_of(envelope: str) -> str:
     key_id, colon, _ = rest.partition(":")
     if version != VERSION:
         raise PskSealed(f"it is no envelope of version {VERSION}")
-    if not colon or not KEY_ID.fullmatch(key_id):
+    if not colon or not re.fullmatch(KEY_ID, key_id):
         raise PskSealed("it names no valid key id")
     return key_id
 
@@ -100,7 +100,7 @@ def read_keys(files: Mapping[str, Path]) -> dict[str, bytes]:
 
 def _read_key(key_id: str, path: Path) -> bytes:
     """The key in a file. OSError or ValueError if there is none."""
-    if not KEY_ID.fullmatch(key_id):
+    if not re.fullmatch(KEY_ID, key_id):
         raise ValueError("is no key id: it has 1 to 32 characters of a-z, 0-9 and -")
     try:
         text = secret_file.read(path)
