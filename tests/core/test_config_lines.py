@@ -101,3 +101,21 @@ def test_a_value_of_another_type_is_told_in_words(text: str, why: str) -> None:
 
 def test_a_good_file_is_good() -> None:
     assert parse(LEAST).interfaces
+
+
+def test_faults_stand_in_the_order_of_their_lines_and_what_is_missing_comes_last() -> None:
+    text = '[mikyun]\nperspective = "sever"\n[interfaces.wg0]\n[guard]\nmax_share = 5\n[node]\nzone = 5\n[log]\nlevle = 1\n'
+    found = [(one.key, one.line) for one in faults(text).values()]
+    assert [line for _, line in found] == [2, 5, 7, 9, None]
+    assert found[-1][0] == "interfaces.wg0.networks"
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "meant"),
+    [
+        (f'{LEAST}[mikyun]\nperspective = "sever"\n', "mikyun.perspective", "server"),
+        (f'control_plane = "nexvpn"\n{LEAST}', "control_plane", "nexavpn"),
+    ],
+)
+def test_a_mistyped_value_is_answered_with_the_one_that_is_meant(text: str, key: str, meant: str) -> None:
+    assert faults(text)[key].why.endswith(f". Did you mean {meant}?")

@@ -92,8 +92,10 @@ def test_a_fault_of_its_table_is_clear(lines: str, key: str, why: str) -> None:
 
 
 def test_an_unknown_control_plane_is_told_the_known_ones() -> None:
-    assert faults('control_plane = "others"\n' + LEAST)["control_plane"].why == "is none of mikyun, nexavpn, users"
-    assert faults('control_plane = ["users"]\n' + LEAST)["control_plane"].why == "is none of mikyun, nexavpn, users"
+    assert faults('control_plane = "xyz"\n' + LEAST)["control_plane"].why == "is none of mikyun, nexavpn, users"
+    assert faults('control_plane = ["users"]\n' + LEAST)["control_plane"].why.startswith(
+        "is none of mikyun, nexavpn, users"
+    )
 
 
 def test_its_secret_files_are_checked(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ WRONG = [
     ("quarantine drop 0", "'0' is not a number above 0"),
     ("quarantine drop ٣", "is not a number above 0"),
     ("init-db --grants root", "root is not an account"),
+    ("init-db --gateway tokyo", "--gateway is an option of nexavpn, and control_plane is mikyun"),
+    ("init-db --drop-views", "--drop-views is an option of nexavpn, and control_plane is mikyun"),
     ("status --watch", "--watch draws on a terminal"),
     ("devices --watch", "--watch draws on a terminal"),
 ]

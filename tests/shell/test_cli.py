@@ -75,12 +75,12 @@ def test_what_waits_for_an_unreadable_key_is_shown(node: Node, run: Run) -> None
     status, lines = run("plan")
     assert status == 2
     assert [line[0] for line in lines] == ["w", "!", "r", "?"]
-    assert lines[1].endswith("(remove, waits until the unreadable key of a row is mended)")
+    assert lines[1].endswith("(remove, waits until the unreadable key of row 5 (0001-DEV-005) is mended)")
     data = json.loads(run("plan", "--json")[1][0])
     assert (len(data["blocked"]), data["withheld"], data["guard"]["tripped"]) == (1, [], False)
     status, lines = run("status")
     assert status == 2, "no daemon runs"
-    assert "blocked: 1 removal waits until the unreadable key of a row is mended" in lines
+    assert "blocked: 1 removal waits until the unreadable key of row 5 (0001-DEV-005) is mended" in lines
     assert json.loads(run("status", "--json")[1][0])["blocked"] == 1
 
 

@@ -71,10 +71,16 @@ def test_a_bad_key_file_or_usage_ends_with_2(run: Psk, tmp_path: Path) -> None:
     status, _, told = run("check", "v1:fra1:", key=f"fra1={tmp_path / 'gone'}")
     assert status == 2
     assert "No such file" in told
-    for bad in (("--key", "fra1"), ("--row", "5"), ("--key", "other=file")):
+    for bad in (("--key", "fra1"), ("--row", "5"), ("--key", "other=file"), ("--key", "fra1=file")):
         with pytest.raises(SystemExit) as ended:
             run("seal", "", *bad)
         assert ended.value.code == 2
+
+
+def test_two_files_of_one_key_id_are_refused(run: Psk, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("check", "v1:fra1:", "--key", "fra1=/another/file")
+    assert capsys.readouterr().err.endswith("--key: two files have the same id\n")
 
 
 @pytest.mark.parametrize("action", ["seal", "check"])

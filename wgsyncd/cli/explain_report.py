@@ -212,7 +212,7 @@ def explain_report(
 WAITS = {
     "next": "",
     "withheld": ", but the guard withholds that (wgsyncd plan)",
-    "blocked": f", but that {wording.UNTIL_MENDED}",
+    "blocked": f", but that waits {wording.until_mended()}",
 }
 """Whether the next cycle applies a change."""
 _DOING = {ChangeKind.ADD: "adds it on", ChangeKind.UPDATE: "updates it on", ChangeKind.REMOVE: "removes it from"}

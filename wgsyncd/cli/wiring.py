@@ -259,6 +259,7 @@ def register_init(parser: argparse.ArgumentParser) -> None:
 
 def init_store(settings: Settings, options: argparse.Namespace) -> Iterator[str]:
     """Create wgsyncd's own tables, and say what was done."""
+    stores.refuse_init(settings.control_plane, options)
     return stores.open_store(settings).install(options)
 
 

@@ -6,11 +6,11 @@ msgspec decodes the values. msgspec stops at the first fault, so each key is con
 import bisect
 import contextlib
 import dataclasses
-import difflib
 import json
+import math
 import socket
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from wgsyncd.config import secret_file
 from wgsyncd.config.check import faults_between
 from wgsyncd.config.renamed import present_name
 from wgsyncd.config.schema import Bandwidth, Interface, Settings, StoreSettings
-from wgsyncd.config.values import SECRET, convert, show
+from wgsyncd.config.values import SECRET, convert, meant, show
 from wgsyncd.errors import ConfigError, ConfigIssue
 
 _WITH_LINES, _SHORT = 20, 20_000  # so many faults get a line, in a text of at most so many characters
@@ -53,6 +53,7 @@ def parse(text: str, path: str = "wgsyncd.toml") -> Settings:
     faults += [fault for fault in faults_between(settings, as_written) if fault.key not in known]
     if faults:
         first = [dataclasses.replace(one, line=_line_of(one.key, text)) for one in faults[:_WITH_LINES]]
+        first.sort(key=lambda one: one.line or math.inf)  # what is not in the file comes last
         raise ConfigError(path, [*first, *faults[_WITH_LINES:]])
     node = settings.node
     return msgspec.structs.replace(
@@ -137,7 +138,11 @@ def _store(raw: dict[str, Any], faults: list[ConfigIssue]) -> tuple[str, StoreSe
     names = list(stores.CONTROL_PLANES)
     name = raw.pop("control_plane", names[0])
     if name not in names:
-        faults.append(ConfigIssue("control_plane", show("control_plane", name), f"is none of {', '.join(names)}"))
+        faults.append(
+            ConfigIssue(
+                "control_plane", show("control_plane", name), f"is none of {', '.join(names)}{meant(str(name), names)}"
+            )
+        )
         name = names[0]
     kind = stores.settings_type(name)
     return name, kind(**_table(kind, raw.pop(name, {}), name, faults))
@@ -199,14 +204,12 @@ def _unknown(key: str, value: object, fields: Mapping[str, Any]) -> ConfigIssue:
             name for name, kind in fields.items() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)
         ]
         known = ("interfaces", "bandwidth", *sections, *stores.CONTROL_PLANES)
-        return ConfigIssue(key, "", f"is not a section that wgsyncd knows ({', '.join(known)}){_meant(key, known)}")
+        return ConfigIssue(
+            key, "", f"is not a section that wgsyncd knows ({', '.join(known)}){meant(key.rpartition('.')[2], known)}"
+        )
     hint = " (secrets stand in files: password_file, private_key_file)" if SECRET.search(key) else ""
-    return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}{_meant(key, fields)}")
-
-
-def _meant(key: str, known: Iterable[str]) -> str:
-    alike = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-    return f". Did you mean {alike[0]}?" if alike else ""
+    alike = meant(key.rpartition(".")[2], fields)
+    return ConfigIssue(key, show(key, value), f"is not a key that wgsyncd knows{hint}{alike}")
 
 
 def _leaves(table: Mapping[str, object], path: str = "") -> dict[str, object]:

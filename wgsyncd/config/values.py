@@ -1,7 +1,8 @@
 """Converts single values of the configuration file: durations, rates, networks, keys, paths."""
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 from zoneinfo import ZoneInfo
@@ -37,6 +38,12 @@ def show(key: str, value: object) -> str:
     return "" if SECRET.search(key) or SECRET.search(shown) else shown
 
 
+def meant(word: str, known: Iterable[str]) -> str:
+    """The known word that is most like this one, as a question. "" if none is like it."""
+    alike = difflib.get_close_matches(word, known, n=1)
+    return f". Did you mean {alike[0]}?" if alike else ""
+
+
 def convert(value: object, kind: Any) -> Any:
     """The value as a setting of type ``kind``. ValueError or msgspec.ValidationError with the reason if it is none."""
     if kind == tuple[PublicKey, ...]:  # msgspec knows a NewType over bytes as bytes, and takes any base64
@@ -46,7 +53,7 @@ def convert(value: object, kind: Any) -> Any:
     if kind == dict[str, str] and not _is_table_of_texts(value):
         raise ValueError('is not a table of texts, such as { staff = "fast" }')
     if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(f"is none of {', '.join(map(str, get_args(kind)))}")
+        raise ValueError(f"is none of {', '.join(map(str, get_args(kind)))}{meant(str(value), get_args(kind))}")
     try:
         converted = msgspec.convert(value, kind, dec_hook=_special)
     except msgspec.ValidationError:

@@ -13,7 +13,7 @@ from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import Change, DeviceRow, Rejection, Status, Transition, fingerprint, plain_id
 from wgsyncd.core.peers.guard import Decision
 from wgsyncd.core.policies.plan import AccessPlan
-from wgsyncd.core.reasons import Inactive, InactiveReason
+from wgsyncd.core.reasons import Inactive, InactiveReason, Reason
 from wgsyncd.core.state import Condition
 from wgsyncd.engine import wording
 from wgsyncd.engine.access_report import AccessReport, access_report
@@ -185,6 +185,11 @@ def rejected_rows(rejections: Iterable[Rejection], labels: Labels) -> list[Rejec
         )
         for one in rejections
     ]
+
+
+def unreadable_rows(rejected: Iterable[RejectedRow]) -> list[str]:
+    """The rows with an unreadable key, as sentences name them."""
+    return [f"row {one.row} ({one.name or one.device})" for one in rejected if one.reason == Reason.BAD_KEY]
 
 
 def clock(at: float, zone: ZoneInfo, now: float) -> str:

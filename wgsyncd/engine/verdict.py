@@ -9,6 +9,7 @@ from datetime import datetime
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
+from wgsyncd.engine.plan_report import unreadable_rows
 from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
@@ -124,7 +125,8 @@ def _guard(report: StatusReport) -> Iterator[Finding]:
         why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), and the guard keeps them"
         yield fault("guard", f"{why}. {wording.if_a_mistake(one.device for one in gone)}", "wgsyncd plan")
     if report.blocked:
-        why = f"{counted(report.blocked, 'removal waits', 'removals wait')} until the unreadable key of a row is mended"
+        until = wording.until_mended(unreadable_rows(report.rejected))
+        why = f"{counted(report.blocked, 'removal waits', 'removals wait')} {until}"
         yield warning("blocked", why, "wgsyncd plan")
     if report.waiting_for_adoption:
         why = f"{counted(report.waiting_for_adoption, *_STAY)} until an admin adopts this node"

@@ -1,6 +1,6 @@
 """Makes English sentences of reasons and discrepancies, for reports, the log and commands."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.identity import SILENCE, Holder, OtherNode
@@ -11,7 +11,6 @@ from wgsyncd.core.reasons import ChangeCause, Inactive, InactiveReason, KeyFault
 from wgsyncd.core.state import Condition
 from wgsyncd.core.words import counted
 
-UNTIL_MENDED = "waits until the unreadable key of a row is mended"
 FOREIGN = "a foreign peer"
 RESTORE = "A mistake? Restore the rows, and do nothing else"
 
@@ -20,6 +19,12 @@ TRANSITIONS = {
     TransitionKind.EXPIRE: "expired (activation deadline passed)",
     TransitionKind.FIRST_HANDSHAKE: "first handshake",
 }
+
+
+def until_mended(rows: Sequence[str] = ()) -> str:
+    """What a removal waits for. ``rows``: those with unreadable keys, as `row 7 (0001-DEV-007)`, if they are known."""
+    more = f" and {counted(len(rows) - 1, 'more row')}" if len(rows) > 1 else ""
+    return f"until the unreadable key of {rows[0] if rows else 'a row'}{more} is mended"
 
 
 def if_a_mistake(devices: Iterable[str]) -> str:

@@ -47,6 +47,23 @@ def register_init(parser: argparse.ArgumentParser) -> None:
 
     Control planes may have an option of the same name. The help then shows the option of the last one.
     """
-    for name, folder in CONTROL_PLANES.items():
-        group = parser.add_argument_group(f"options of {name}", conflict_handler="resolve")
-        import_module(f"{folder}.init").register_init(group)
+    for name in CONTROL_PLANES:
+        _add_options(name, parser)
+
+
+def refuse_init(control_plane: str, options: argparse.Namespace) -> None:
+    """UserError if `wgsyncd init-db` got an option that only another control plane has."""
+    known = {
+        name: {one.dest: one.option_strings[0] for one in _add_options(name, argparse.ArgumentParser())._group_actions}
+        for name in CONTROL_PLANES
+    }
+    for name, foreign in known.items():
+        for dest in foreign.keys() - known[control_plane].keys():
+            if getattr(options, dest):
+                raise UserError(f"{foreign[dest]} is an option of {name}, and control_plane is {control_plane}")
+
+
+def _add_options(control_plane: str, parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group(f"options of {control_plane}", conflict_handler="resolve")
+    import_module(f"{CONTROL_PLANES[control_plane]}.init").register_init(group)
+    return group

@@ -219,7 +219,7 @@ _WORDS = {
     Match.FOREIGN: "in no row",
 }
 _SIGNS = {Action.STAYS: " ", Action.CHANGED: "~", Action.REMOVED: "-", Action.WAITS: "!", Action.BLOCKED: "!"}
-_WAITING = {Action.WAITS: " (withheld by the guard)", Action.BLOCKED: f" ({wording.UNTIL_MENDED})"}
+_WAITING = {Action.WAITS: " (withheld by the guard)", Action.BLOCKED: f" (waits {wording.until_mended()})"}
 
 
 def _lines(report: AdoptReport, file: Path, *, accepted: bool) -> Iterator[Line]:

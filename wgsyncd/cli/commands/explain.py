@@ -170,7 +170,7 @@ def _fate(key: PublicKey, plan: Plan) -> str:
     if any(one.public_key == key for one in plan.withheld):
         return ", and the guard keeps it: see `wgsyncd plan`"
     if any(one.public_key == key for one in plan.blocked):
-        return f". Its removal {wording.UNTIL_MENDED}: see `wgsyncd plan`"
+        return f". Its removal waits {wording.until_mended()}: see `wgsyncd plan`"
     if any(one.public_key == key for one in plan.changes):
         return ", and the next cycle removes it"
     return ". wgsyncd leaves it as it is: see `wgsyncd adopt`"

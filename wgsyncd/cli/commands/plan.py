@@ -24,7 +24,7 @@ from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.access_report import AccessDiff, AccessReport
 from wgsyncd.engine.bandwidth_report import BandwidthPlan, rate
 from wgsyncd.engine.inspector import FullPreview
-from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport
+from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport, unreadable_rows
 from wgsyncd.errors import FilterError
 
 _SIGNS = {"remove": "-", "update": "~", "add": "+"}
@@ -88,7 +88,8 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
     ]
     marked = [(_SIGNS[one.action], one, "") for one in report.changes]
     marked += [("!", one, f" ({one.action}, withheld)") for one in report.withheld]
-    marked += [("!", one, f" ({one.action}, {wording.UNTIL_MENDED})") for one in report.blocked]
+    until = wording.until_mended(unreadable_rows(report.rejected))
+    marked += [("!", one, f" ({one.action}, waits {until})") for one in report.blocked]
     peers = {one.interface: one for one in report.interfaces}
     for name in dict.fromkeys([*peers, *(one.interface for _, one, _ in marked)]):
         if ours := [one for one in marked if one[1].interface == name]:

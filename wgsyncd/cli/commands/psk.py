@@ -43,6 +43,8 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     files = dict(args.key)
+    if len(files) < len(args.key):
+        args.fail("--key: two files have the same id")
     if args.action == "seal" and len(args.key) > 1:
         args.fail("seal takes one --key")
     text = sys.stdin.read(_MOST).strip()
