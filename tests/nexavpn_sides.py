@@ -165,6 +165,7 @@ class NexavpnTables:
         peer = {"id": self.peer_id(number), "device_id": device, "gateway_id": gateway, "public_key": text(number),
                 "assigned_ip": host, "created_at": "2026-01-01"}  # fmt: skip
         self._insert("wireguard_peers", peer | columns)
+        host = columns.get("assigned_ip", host)
         self._insert("ip_allocations", {"gateway_id": gateway, "device_id": device, "address": host})
 
     def _insert(self, table: str, columns: dict[str, Any]) -> None:

@@ -26,7 +26,8 @@ class NexavpnAdmin:
 
     def insert(self, number: int, *, seen: bool = True, **fields: Any) -> None:
         interface = fields.pop("interface", "wg0")
-        self.db.insert(number, interface)
+        # At once: another device may have the address that it would get otherwise.
+        self.db.insert(number, interface, **({"assigned_ip": fields.pop("address")} if "address" in fields else {}))
         if seen:  # this node has posted bytes of the device before
             self.db.sql("INSERT INTO wgsyncd.totals (node, device) VALUES ('r640', %s)", self.db.id(number))
         self.change(number, **fields)
