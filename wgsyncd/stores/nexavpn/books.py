@@ -7,14 +7,14 @@ node.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice, zip_longest
 from typing import NamedTuple
 
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.records import PeerRecord
-from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.state import NodeState, Posting, WriteBatch, merge_postings
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import RevisionConflict
 from wgsyncd.stores.alike import save_removals
@@ -43,6 +43,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_pieces (
     counted boolean, device uuid, start bigint, day date, rx bigint, tx bigint, seen double precision
 ) ON COMMIT DELETE ROWS
 """
+_NO_RECORD = "\t".join(["\\N"] * 8)  # the beginning of a line of stage_moved
 _COLUMNS = {
     "interface": "text", "public_key": "bytea", "row_id": "uuid", "device": "text", "owner": "text", "address": "text",
     "config": "bytea", "state": "text", "epoch": "text", "rx": "bigint", "tx": "bigint", "handshake": "bigint",
@@ -79,9 +80,11 @@ _SUMS = [
 class _Parts(NamedTuple):
     """A batch by the ways that its parts take."""
 
-    moved: list[tuple[PeerRecord, str]]  # the known records, each with the rest of its line for stage_moved
+    # The lines of stage_moved: of known records, each with the end of its line, and of bytes without one.
+    moved: list[tuple[PeerRecord, str]]
+    loose: list[str]
     new: list[PeerRecord]
-    rest: list[Posting]  # which open no piece
+    rest: list[Posting]  # of other times
     opens: int  # how many lines have bytes for an open piece
 
 
@@ -149,6 +152,8 @@ class StateWriter:
 
     def _keep_records(self, parts: _Parts, writes: WriteBatch) -> None:
         """Write the records, and delete the removed ones. RevisionConflict: a known record is gone."""
+        if parts.loose:
+            self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", parts.loose)
         if moved := parts.moved:
             lines = (_moved(record) + piece for record, piece in moved)  # all together take 3 MiB with 10,000 devices
             self.connection.copy_text("COPY pg_temp.stage_moved FROM STDIN", lines)
@@ -208,6 +213,7 @@ def _divide(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) 
     moved: list[tuple[PeerRecord, str]] = []
     new: list[PeerRecord] = []
     rest: list[Posting] = [] if paired else list(postings)
+    loose: list[str] = []
     opens = 0
     for record, posting in zip_longest(writes.records, paired):
         piece = ""
@@ -220,7 +226,16 @@ def _divide(node_state: NodeState, writes: WriteBatch, calendar: UsageCalendar) 
             opens += 1
         elif posting is not None:
             rest.append(posting)
-    return _Parts(moved, new, rest, opens)
+    others: list[Posting] = []
+    for one in merge_postings(rest):
+        present = tuple(part for part in one.allocations if (part.bucket, part.day) == now)
+        if piece := open_piece(replace(one, allocations=present), now):
+            loose.append(_NO_RECORD + piece)
+            if past := tuple(part for part in one.allocations if part not in present):
+                others.append(replace(one, allocations=past))
+        else:
+            others.append(one)
+    return _Parts(moved, loose, new, others, opens + len(loose))
 
 
 def _is_known(one: PeerRecord, node_state: NodeState) -> bool:

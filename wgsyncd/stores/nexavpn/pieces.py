@@ -7,6 +7,10 @@ Three rules keep every byte in one place:
 2. An open piece has one bucket and one day. It is moved before bytes of another bucket or day are added to it.
 3. One transaction adds a piece to both tables and empties it. The row of the node is locked meanwhile, and every
    posting of the node changes that row. So no posting adds to a piece that is being moved.
+
+A dump puts back one table after the other, in the order of their names. Bytes that a daemon posts before node_states is
+back are posted again. In an open piece they leave with the row of the totals. In buckets and days, which are back
+already, they would stay. So every byte of the present bucket goes to an open piece.
 """
 
 from wgsyncd.core.state import Posting
