@@ -143,7 +143,6 @@ class NexavpnStage(Stage):
         """Writes the rows of a device, of its peer and of its address."""
         number = device.row
         tables.insert(number, device.interface, public_key=device.keys.public, assigned_ip=device.address)
-        tables.sql("UPDATE ip_allocations SET address = %s WHERE device_id = %s", device.address, tables.id(number))
         tables.update("devices", tables.id(number), public_key=device.keys.public)
 
     def sealed(self, device: Device) -> str | None:
