@@ -29,6 +29,7 @@ NOBODY = 65534
 AS_ANOTHER = """
 import os, sys
 import wgsyncd.cli.main, wgsyncd.cli.client, wgsyncd.cli.wiring, wgsyncd.config.load, wgsyncd.engine.status_report
+import wgsyncd.dataplane.wireguard.interfaces
 wgsyncd.cli.main.parser()
 os.setgroups([int(gid) for gid in sys.argv[1].split(",") if gid])
 os.setresgid(65534, 65534, 65534)
