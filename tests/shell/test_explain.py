@@ -246,6 +246,8 @@ def test_nobody(node: Node, run: Run) -> None:
         1, ["wgsyncd: no device is called '0001-DEV-05'; alike: 0001-DEV-005, 0001-DEV-007, 0001-DEV-006"],
     )  # fmt: skip
     assert run("zzz") == (1, "wgsyncd: no device is called 'zzz'\n")
+    for nobodys in ("10.200.0.77", "10.200.0.77/32", "fd00::77"):
+        assert run(nobodys) == (1, f"wgsyncd: no row and no peer of this node has the address {nobodys}\n")
     assert text(50) not in run(text(50))[1], "who knows whose key that is"
 
 

@@ -28,7 +28,7 @@ from wgsyncd.core.inspect.explain import Explanation, explain, find_rows
 from wgsyncd.core.inspect.names import DeviceName, Labels, find_device, find_labelled, suggestions
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.model import DeviceRow, PublicKey, encode_key, fingerprint
-from wgsyncd.core.network import Network
+from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
@@ -149,6 +149,9 @@ def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) 
         if record.device.casefold() == text.casefold() and there is not None and record.public_key in there.peers:
             told = f"no row is called {text!r}. A peer that was made for it is on {there.name}"
             raise UserError(told + _fate(record.public_key, view.decision.plan))
+    with contextlib.suppress(ValueError):
+        parse_host(text)
+        raise UserError(f"no row and no peer of this node has the address {text}")
     kept = find_device(text, reports.names(gone=True))
     with contextlib.suppress(StoreError):  # without audit rows, similar names may help
         for one in reports.audit(kept.device if kept is not None else text, 1):
