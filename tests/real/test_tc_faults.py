@@ -36,8 +36,8 @@ WONDERSHAPER = (
 )
 HANDS = (  # what a hand does to traffic control
     "tc filter del dev wgsyncd-down parent 7767:",
-    "tc class del dev wgsyncd-down classid 7767:2",
-    "tc qdisc del dev wg0 clsact",
+    "tc class del dev wgsyncd-down classid 7767:4",  # of a device without pings: what waits in a class goes with it
+    "tc filter del dev wg0 egress",
 )
 NETWORKD = ("tc qdisc replace dev wg0 root handle 2: fq_codel limit 2000",)
 
@@ -158,7 +158,13 @@ def test_a_kill_and_hands_lose_no_ping_and_no_byte() -> None:
             assert tc.apply((*plan.withdraw, *plan.prepare, *plan.clean_up)) == []
             assert make_plan(wanted, tc.read()).is_empty
 
-        run(*NETWORKD[0].split())  # Before the pings: the kernel drops packets while it changes a root.
+        # Before the pings: the kernel drops packets while a root, or the clsact of the redirects, comes or goes.
+        run(*NETWORKD[0].split())
+        mend()
+        for port in ("wg0 ingress", "wg0 egress", "wg1 ingress", "wg1 egress"):
+            run(*f"tc filter del dev {port}".split())
+        for link in ("wgsyncd-down", "wgsyncd-up"):
+            run("ip", "link", "del", link)
         pings = net.begin_ping(1, 400, 0.01)
         process = multiprocessing.get_context("fork").Process(target=_install_and_die, args=(wanted,))
         process.start()
@@ -170,6 +176,8 @@ def test_a_kill_and_hands_lose_no_ping_and_no_byte() -> None:
                 run(*command.split())
         mend()
         assert net.delay(pings).lost == 0
+        run("tc", "qdisc", "del", "dev", "wg0", "clsact")
+        mend()
         assert "fq_codel 2: root" in run("tc", "qdisc", "show", "dev", "wg0")
         for one in WHERE:
             here, there = _counters(one)
