@@ -22,7 +22,7 @@ def test_an_old_private_key_is_told_until_it_is_put_right_or_approved(bench: Ben
 
     right, wrong = bench.world.interfaces["wg0"].keys, new_keys()
     bench.configure({"schedule.resync_interval": "1s"})
-    bench.make(1)
+    (device,) = bench.make(1)
     bench.daemon.start()
     wait(bench.peers, "the first cycle")
     assert not findings(bench)
@@ -36,8 +36,8 @@ def test_an_old_private_key_is_told_until_it_is_put_right_or_approved(bench: Ben
     assert bench.daemon.metrics()['wgsyncd_interface_changed{interface="wg0"}'] == 1
     checks = json.loads(bench.daemon.cli("doctor", "--json", code=1).stdout)["checks"]
     assert [told["message"] for told in checks if told["check"] == "daemon: wg0 identity"] == [one["message"]]
-    device = bench.sql("SELECT device_id FROM customer_devices")[0]["device_id"]
-    assert "`wgsyncd status` shows what is wrong with this server" in bench.daemon.cli("explain", str(device)).stdout
+    text = bench.daemon.cli("explain", device.device, shows=device.keys.public).stdout
+    assert "`wgsyncd status` shows what is wrong with this server" in text
     give(right.private)
     wait(lambda: not findings(bench), "the old key is back")
     give(wrong.private)
