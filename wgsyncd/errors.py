@@ -52,10 +52,14 @@ class StoreErrorCode(Enum):
     """What a store's failure means, so that a caller can react to it."""
 
     UNREACHABLE = "unreachable"  # the store does not answer
+    UNRESOLVED = "unresolved"  # nor is its address known: no name server says it
     DENIED = "denied"  # the account may not enter or may not do this
     SCHEMA = "schema"  # wgsyncd's own tables are missing or of another version
     LOCKED = "locked"  # another program has locked what is needed
     OTHER = "other"
+
+
+NO_ANSWER = (StoreErrorCode.UNREACHABLE, StoreErrorCode.UNRESOLVED)
 
 
 class StoreError(WgsyncdError):

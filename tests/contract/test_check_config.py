@@ -36,7 +36,7 @@ def test_the_tables_are_checked_with_the_database(
         assert main([*command, "--database"]) == 1
         said = capsys.readouterr().out
         assert "fault: customer_devices: rx_bytes_total is of type int(10) unsigned" in said
-        assert "mariadb -e" in said
+        assert f"mariadb --socket {real_tables._server.socket} -e" in said
         assert main([*command, "--database", "--json"]) == 1
         report = msgspec.json.decode(capsys.readouterr().out, type=CheckConfigReport)
         assert any("rx_bytes_total" in one.message for one in report.database)

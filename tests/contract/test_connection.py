@@ -15,6 +15,7 @@ from wgsyncd.demo.mariadb import ACCOUNT
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
 from wgsyncd.stores.mikyun import rows
 from wgsyncd.stores.mikyun.connection import Connection, Values
+from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.store import MariaDBStore
 from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
 
@@ -43,7 +44,7 @@ TOLD = {
 
 @pytest.mark.parametrize(("args", "text"), TOLD.values(), ids=TOLD.keys())
 def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], text: str) -> None:
-    error = translate(pymysql.OperationalError(*args), known=True)
+    error = translate(pymysql.OperationalError(*args), Database(), known=True)
     assert str(error).startswith(text)
     assert isinstance(error, MariaDBError)
     assert error.number == args[0]
@@ -57,24 +58,28 @@ def test_values_are_not_quoted_and_words_stay_whole(args: tuple[object, ...], te
      (1290, StoreErrorCode.OTHER)],
 )  # fmt: skip
 def test_a_number_of_mariadb_becomes_a_code(number: int, code: StoreErrorCode) -> None:
-    assert translate(pymysql.OperationalError(number, "why"), known=True).code is code
+    assert translate(pymysql.OperationalError(number, "why"), Database(), known=True).code is code
     if number == 1146:
         ours = translate(
-            pymysql.OperationalError(number, "Table 'mikyun_cloud.wgsyncd_days' doesn't exist"), known=True
+            pymysql.OperationalError(number, "Table 'mikyun_cloud.wgsyncd_days' doesn't exist"), Database(), known=True
         )
         assert (type(ours), ours.code) == (SchemaError, code)
 
 
 def test_what_to_do_is_said() -> None:
-    missing = translate(pymysql.ProgrammingError(1146, "Table 'mikyun_cloud.wgsyncd_nodes' doesn't exist"), known=True)
+    missing = translate(
+        pymysql.ProgrammingError(1146, "Table 'mikyun_cloud.wgsyncd_nodes' doesn't exist"), Database(), known=True
+    )
     assert isinstance(missing, SchemaError)
     assert "wgsyncd init-db" in str(missing)
-    nobody = translate(pymysql.OperationalError(1133, "Can't find any matching row in the user table"), known=True)
+    nobody = translate(
+        pymysql.OperationalError(1133, "Can't find any matching row in the user table"), Database(), known=True
+    )
     assert "1133: Can't find any matching row in the user table. Create the account first: CREATE USER" in str(nobody)
 
 
 def test_a_server_that_does_not_know_our_sql_ends_nothing() -> None:
-    error = translate(pymysql.ProgrammingError(1064, "You have an error near 'secret'"), known=True)
+    error = translate(pymysql.ProgrammingError(1064, "You have an error near 'secret'"), Database(), known=True)
     assert (
         str(error)
         == "1064: You have an error near '…'. The server or a proxy does not know this SQL, or it is a bug of wgsyncd"

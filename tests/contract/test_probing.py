@@ -238,7 +238,7 @@ def test_init_db_tells_what_it_found(odd_tables: RealMikyunTables) -> None:
     done = schema.init(database, TOKYO, f"'{ACCOUNT}'@'localhost'")
     assert done[-2:-1] == [f"'{ACCOUNT}'@'localhost': granted"]
     assert done[-1].startswith("fault: customer_devices: rx_bytes_total is of type int(10) unsigned, which ends")
-    assert "\n    mariadb -e" in done[-1]
+    assert f"\n    mariadb --socket {server.socket} -e" in done[-1]
     assert odd_tables.store().snapshot().rows == (), "the column in capitals was granted"
 
 

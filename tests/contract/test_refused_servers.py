@@ -39,6 +39,6 @@ def test_a_refused_account_is_told_that_secrets_are_read_at_the_start(
     wrong.chmod(0o600)
     database = msgspec.structs.replace(mikyun(real_tables._settings("")).database, password_file=wrong)
     connection = Connection(database, TOKYO, on_connect=lambda _: None)
-    with pytest.raises(StoreError, match="1045: .*password's file, and restart wgsyncd") as denied:
+    with pytest.raises(StoreError, match="1045: .*&& systemctl restart wgsyncd") as denied:
         connection.query("SELECT 1")
     assert denied.value.code is StoreErrorCode.DENIED

@@ -60,7 +60,7 @@ def test_a_resolver_that_does_not_answer_holds_nobody_up(control_plane: str) -> 
         for _ in range(3):
             with pytest.raises(StoreError, match="no name server has answered within 0.1 s") as caught:
                 one.snapshot()
-            assert caught.value.code is StoreErrorCode.UNREACHABLE
+            assert caught.value.code is StoreErrorCode.UNRESOLVED
     assert threading.active_count() <= threads + 1
 
 

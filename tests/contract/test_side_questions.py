@@ -68,7 +68,7 @@ def test_a_view_that_cannot_be_read_hides_no_row(
     conditions, (said,) = look(store)
     assert conditions is None
     assert why in said
-    assert "password's file" not in said
+    assert "its password" not in said
     now[0] += 59
     odd_tables.sql(VIEW.format(definer="", query=GOOD))
     assert look(store) == (None, []), "it is not asked again yet"

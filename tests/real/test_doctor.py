@@ -113,7 +113,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         lambda b: b.sql("UPDATE customer_devices SET created_at = UTC_TIMESTAMP() + INTERVAL 15 HOUR"),
         "written times", "fault", "h from now", "@@global.time_zone"),
     "a replica": (
-        lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload"),
+        lambda b: b.sql("SET GLOBAL read_only = 1"), "server", "fault", "it is read-only", "bench/wgsyncd.toml && wgsyncd reload"),
     "no interface": (
         lambda b: b.world.server.run("ip", "link", "del", "wg0"), "wg0", "fault", "no process such as wireguard-go provides it",
         "systemctl restart wg-quick@wg0"),

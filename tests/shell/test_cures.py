@@ -18,22 +18,23 @@ from tests import pages
 from tests.pages import DOC, README
 from wgsyncd.cli import main
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.trouble import translate
 
 PROGRAM = Path(main.__file__).parents[1]
 PLAN = "90f0bf914384d5a1c07e62fb8d3390ac"
 ACCOUNT = "\"'wgsyncd'@'localhost'\""
 SAMPLES = {
-    "one.change.approval": PLAN, "module": "", "logs": "journalctl -u wgsyncd", "_init(facts)": "wgsyncd init-db", "name": "wg0", "group": "root",
-    "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "plan.plan_id": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT, "quoted(account)": ACCOUNT,
-    "quoted(facts.account)": ACCOUNT, "quoted(rights)": "'REVOKE ALL PRIVILEGES'", "quoted(unlock)": "'ALTER USER'", "quoted(made)": "'CREATE OR REPLACE USER'", "rights": "wgsyncd init-db", "bits": "o", "pid": "7", "address": "10.0.0.1/24",
+    "one.change.approval": PLAN, "module": "", "logs": "journalctl -u wgsyncd", "name": "wg0", "group": "root",
+    "mode": "600", "guard.plan": PLAN, "policies.plan": PLAN, "plan.plan_id": PLAN, "report.plan": PLAN, "one.reason": PLAN, "plan": PLAN, "account": ACCOUNT,
+    "bits": "o", "pid": "7", "address": "10.0.0.1/24",
     "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",
     "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
 }  # fmt: skip
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
 TOOLS = frozenset((
     "apt-get", "awk", "chmod", "chown", "cp", "df", "dmesg", "du", "echo", "editor", "findmnt", "id", "install", "ip",
-    "journalctl", "ls", "man", "mariadb", "mariadb-admin", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql",
+    "journalctl", "ls", "man", "mariadb", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql",
     "sed", "sort", "ss", "systemctl", "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
@@ -163,7 +164,7 @@ def test_what_proposes_to_approve_says_first_how_to_undo_a_mistake() -> None:
     ],
 )
 def test_the_cure_of_a_missing_right_names_the_account(number: int, text: str) -> None:
-    error = translate(Exception(number, text), known=True)
+    error = translate(Exception(number, text), Database(), known=True)
     assert isinstance(error, StoreError)
     assert str(error) == f"{error.text}. As root: {error.todo}"
     args = main.parser().parse_args(shlex.split(error.todo)[1:])
@@ -172,6 +173,7 @@ def test_the_cure_of_a_missing_right_names_the_account(number: int, text: str) -
 
 def test_no_circle() -> None:
     """A database that does not exist is made by its application: `init-db` would meet the same error."""
-    error = translate(Exception(1049, "Unknown database 'mikyun_cloud'"), known=True)
+    error = translate(Exception(1049, "Unknown database 'mikyun_cloud'"), Database(), known=True, at_login=True)
+    assert isinstance(error, StoreError)
     assert "init-db" not in str(error)
-    assert "man wgsyncd-install" in str(error)
+    assert error.todo.startswith("mariadb -e 'CREATE DATABASE `mikyun_cloud` ")

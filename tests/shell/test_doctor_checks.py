@@ -26,12 +26,10 @@ from wgsyncd.stores.border import Unsupported
 from wgsyncd.stores.mikyun import doctor
 from wgsyncd.stores.mikyun.connection import version_of
 from wgsyncd.stores.mikyun.doctor import Database
-from wgsyncd.stores.mikyun.trouble import MariaDBError, translate
+from wgsyncd.stores.mikyun.settings import mikyun
+from wgsyncd.stores.mikyun.trouble import translate
 
 SETTINGS = parse(CONFIG)
-BY_SOCKET = parse(
-    '[mikyun.database]\nsocket = "/run/s.sock"\nuser = "wgsyncd"\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]'
-)
 GOOD = {"LoadState": "loaded", "ActiveState": "active", "SubState": "running", "UnitFileState": "enabled",
         "MainPID": "7", "NRestarts": "0", "NeedDaemonReload": "no", "User": "wgsyncd", "StatusText": "wg0: 3 peers"}  # fmt: skip
 OURS = Database("10.11.19-MariaDB-0+deb12u1", "'mikyun'@'127.0.0.1'", "/run/mysqld/mysqld.sock", "", False, ("r640",), (),
@@ -152,46 +150,16 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
 
 
 @pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
-                                              (1049, "man wgsyncd-install"),
-                                              (1040, "mariadb -e 'SHOW FULL PROCESSLIST'"),
+                                              (1049, "mariadb -e 'CREATE DATABASE `mikyun_cloud` "),
+                                              (1045, "mariadb -e \"SELECT host, plugin FROM mysql.user "),
+                                              (1040, 'mariadb -e "SHOW FULL PROCESSLIST"'),
                                               (1205, "mariadb -e \"SELECT CONCAT('KILL ', id)")])  # fmt: skip
 def test_databases_that_cannot_be_entered(number: int, mend: str) -> None:
     def examine(_: object) -> Database:
-        raise translate(Exception(number, "why"), known=True)
+        raise translate(Exception(number, "why"), mikyun(SETTINGS).database, known=True, at_login=True)
 
     (one,) = doctor.check(SETTINGS, examine)
     assert (one.severity, one.fix.startswith(mend)) == (Severity.FAULT, True)
-
-
-def test_a_missing_right_to_the_database_names_the_account_that_the_server_names() -> None:
-    """The host is the one from which the server saw wgsyncd come, not the server's own."""
-    refused = translate(Exception(1044, "Access denied for user 'mikyun'@'10.0.0.%' to database 'x'"), known=True)
-
-    def examine(_: object) -> Database:
-        raise refused
-
-    (one,) = doctor.check(SETTINGS, examine)
-    assert one.fix == "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'mikyun'@'10.0.0.%'\""
-
-
-@pytest.mark.parametrize(("known", "mend"), [(True, 'mariadb -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")])
-def test_an_account_that_nobody_has_made(monkeypatch: pytest.MonkeyPatch, known: bool, mend: str) -> None:
-    """MariaDB answers 1698 for an account that does not exist, as before the step "Account" of install.md."""
-    monkeypatch.setattr(doctor, "is_known", lambda _: known)
-
-    def examine(_: object) -> Database:
-        raise MariaDBError("why", 1698)
-
-    (one,) = doctor.check(BY_SOCKET, examine)
-    assert one.fix.startswith(mend)
-
-
-def test_an_account_that_somebody_locked() -> None:
-    def examine(_: object) -> Database:
-        raise MariaDBError("Access denied, this account is locked", 4151)
-
-    (one,) = doctor.check(BY_SOCKET, examine)
-    assert one.fix == "mariadb -e \"ALTER USER 'wgsyncd'@'localhost' ACCOUNT UNLOCK\""
 
 
 def test_a_server_that_is_not_supported_has_its_own_command() -> None:

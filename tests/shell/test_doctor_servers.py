@@ -1,38 +1,55 @@
-"""The commands of `wgsyncd doctor` for the database go to the server that answered."""
+"""The commands of `wgsyncd doctor` against an account that the database's server refuses."""
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 
+from tests.shell.test_doctor_checks import SETTINGS
 from wgsyncd.config.load import parse
-from wgsyncd.stores.mikyun import doctor
+from wgsyncd.stores.mikyun import cures, doctor
 from wgsyncd.stores.mikyun.doctor import Database
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import translate
 
+BY_SOCKET = parse(
+    '[mikyun.database]\nsocket = "/run/s.sock"\nuser = "wgsyncd"\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]'
+)
+
+
+def test_a_missing_right_to_the_database_names_the_account_that_the_server_names() -> None:
+    """The host is the one from which the server saw wgsyncd come, not the server's own."""
+    refused = translate(
+        Exception(1044, "Access denied for user 'mikyun'@'10.0.0.%' to database 'x'"),
+        mikyun(SETTINGS).database,
+        known=True,
+        at_login=True,
+    )
+
+    def examine(_: object) -> Database:
+        raise refused
+
+    (one,) = doctor.check(SETTINGS, examine)
+    assert one.fix == "wgsyncd init-db --socket /run/mysqld/mysqld.sock --grants \"'mikyun'@'10.0.0.%'\""
+
 
 @pytest.mark.parametrize(
-    ("entry", "init", "client"),
-    [
-        ("port = 3306", "--socket /run/mysqld/mysqld.sock", "mariadb -e"),
-        ('socket = "/run/copy.sock"', "--socket /run/copy.sock", "mariadb -e"),
-        ("port = 3307", "--password-file FILE", "mariadb -e"),
-        ('host = "db.example"', "--password-file FILE", "mariadb --host db.example --port 3306 --password -e"),
-    ],
+    ("known", "mend"), [(True, 'mariadb --socket /run/s.sock -e "CREATE OR REPLACE USER '), (False, "id wgsyncd")]
 )
-def test_a_cure_is_for_the_server_that_answered(entry: str, init: str, client: str) -> None:
-    """An older copy on another port or machine lacks rights, and the server of this machine is another one."""
-    settings = parse(f'[mikyun.database]\n{entry}\n[interfaces.wg0]\nnetworks = ["10.0.0.0/24"]')
-    there = mikyun(settings).database.there
+def test_an_account_that_nobody_has_made(monkeypatch: pytest.MonkeyPatch, known: bool, mend: str) -> None:
+    """MariaDB answers 1698 for an account that does not exist, as before the step "Account" of install.md."""
+    monkeypatch.setattr(cures, "is_known", lambda _: known)
 
-    def examine(
-        _: object, text: str = "SELECT command denied to user 'w'@'h' for table `c`", number: int = 1142
-    ) -> Database:
-        raise translate(Exception(number, text), known=True, there=there)
+    def examine(_: object) -> Database:
+        raise translate(Exception(1698, "why"), mikyun(BY_SOCKET).database, known=True, at_login=True)
 
-    (one,) = doctor.check(settings, examine)
-    assert one.fix == f"wgsyncd init-db {init} --grants \"'w'@'h'\""
-    (one,) = doctor.check(settings, partial(examine, text="Too many connections", number=1040))
-    assert one.fix == f"{client} 'SHOW FULL PROCESSLIST'"
+    (one,) = doctor.check(BY_SOCKET, examine)
+    assert one.fix.startswith(mend)
+
+
+def test_an_account_that_somebody_locked() -> None:
+    def examine(_: object) -> Database:
+        locked = Exception(4151, "Access denied, this account is locked")
+        raise translate(locked, mikyun(BY_SOCKET).database, known=True, at_login=True)
+
+    (one,) = doctor.check(BY_SOCKET, examine)
+    assert one.fix == "mariadb --socket /run/s.sock -e \"ALTER USER 'wgsyncd'@'localhost' ACCOUNT UNLOCK\""

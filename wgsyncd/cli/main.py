@@ -20,7 +20,7 @@ from typing import NoReturn
 from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.core.words import counted
-from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, WgsyncdError, in_short
+from wgsyncd.errors import NO_ANSWER, ConfigError, StoreError, WgsyncdError, in_short
 
 PROGRAM = (
     "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB or PostgreSQL table, "
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fault_status: int = args.config_fault_status
         return fault_status
     except WgsyncdError as error:
-        is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
+        is_away = isinstance(error, StoreError) and error.code in NO_ANSWER
         _print_error(str(error), *([WITHOUT_DATABASE] if is_away else []))
         return 1
     except KeyboardInterrupt:

@@ -1,7 +1,6 @@
 """Finds the files that come with wgsyncd, and names the command that installs missing libraries."""
 
 import sys
-from importlib import resources
 from pathlib import Path
 
 PACKAGED = Path("/usr/lib/wgsyncd")  # where the Debian package has its modules, see etc/debian/install
@@ -9,15 +8,19 @@ PACKAGED = Path("/usr/lib/wgsyncd")  # where the Debian package has its modules,
 _LIBRARIES = {"nexavpn": ("'psycopg[binary]>=3.3,<4' 'cryptography>=38'", "libpq5 python3-cryptography")}
 
 
-def text(name: str) -> str:
-    """The text of ``etc/NAME``, such as ``sql/mikyun/wgsyncd.sql``. FileNotFoundError if no such file is shipped.
+def path(name: str) -> Path:
+    """Where ``etc/NAME`` is, such as ``sql/mikyun/wgsyncd.sql``.
 
     An installed wgsyncd has these files in ``wgsyncd/etc/``. A source checkout has them in its top-level ``etc/``.
     """
-    installed = resources.files("wgsyncd").joinpath("etc", *name.split("/"))
-    if installed.is_file():
-        return installed.read_text(encoding="utf-8")
-    return (Path(__file__).resolve().parents[2] / "etc" / name).read_text(encoding="utf-8")
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "etc" / name
+    return installed if installed.is_file() else package.parent / "etc" / name
+
+
+def text(name: str) -> str:
+    """The text of ``etc/NAME``. FileNotFoundError if no such file is shipped."""
+    return path(name).read_text(encoding="utf-8")
 
 
 def install_command(extra: str) -> str:

@@ -28,7 +28,7 @@ from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
 from wgsyncd.engine import plan_report, wording
 from wgsyncd.engine.agent import Agent
-from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, UserError, WgsyncdError, WireGuardError
+from wgsyncd.errors import NO_ANSWER, ConfigIssue, StoreError, UserError, WgsyncdError, WireGuardError
 
 MAX_WAITING = 8  # requests that may wait for the main thread
 ANSWER_WITHIN = 120.0  # seconds, for the main thread
@@ -67,7 +67,7 @@ def read_body(body: bytes, kind: type[Any]) -> Any:
 
 def _failed(error: WgsyncdError | None, what: str = "") -> Refusal:
     """The refusal of what failed. Its key tells the command that the database is away."""
-    is_away = isinstance(error, StoreError) and error.code is StoreErrorCode.UNREACHABLE
+    is_away = isinstance(error, StoreError) and error.code in NO_ANSWER
     return Refusal(503, f"{what}{error}", "database" if is_away else None)
 
 

@@ -4,8 +4,11 @@ import argparse
 import contextlib
 import os
 import pwd
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
+
+_PASSWORD = "/root/wgsyncd-admin-password"  # noqa: S105 - a file
 
 
 def add_options(group: argparse._ArgumentGroup, where: str) -> None:
@@ -27,6 +30,13 @@ def is_known(user: str) -> bool:
     except KeyError:
         return False
     return True
+
+
+def init_db_with_password(host: str) -> str:
+    """The shell command of `init-db` for a server of another machine, which knows an administrator by a password."""
+    asked = shlex.quote(f"Password of the administrator at {host}:")
+    made = f"install -m 600 /dev/null {_PASSWORD} && systemd-ask-password {asked} > {_PASSWORD}"
+    return f"{made} && wgsyncd init-db --password-file {_PASSWORD}"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import ipaddress
 import shlex
 from pathlib import Path
 
-from wgsyncd.errors import StoreError
+from wgsyncd.errors import StoreError, StoreErrorCode
 
 
 def show_way(error: StoreError, host: str, port: int, protocol: str, authority: Path | None) -> str:
@@ -12,7 +12,7 @@ def show_way(error: StoreError, host: str, port: int, protocol: str, authority: 
 
     ``protocol``: what ``-starttls`` of openssl-s_client(1ssl) calls the server. ``authority``: None is the system's.
     """
-    if "cannot be resolved" in str(error) or "no name server" in str(error):
+    if error.code is StoreErrorCode.UNRESOLVED:
         return f"cat /etc/resolv.conf && getent ahosts {shlex.quote(host)}"
     try:
         is_v6, kind = ipaddress.ip_address(host).version == 6, "ip"

@@ -10,6 +10,10 @@ from typing import Any
 Address = tuple[str, Any]  # a host as it is configured, and an entry of getaddrinfo(3)
 
 
+class UnresolvedError(OSError):
+    """No name server has an address for a server's name."""
+
+
 class Resolver:
     """Resolves the names of one connection's servers, and keeps the last answer for each name."""
 
@@ -20,7 +24,7 @@ class Resolver:
     def addresses(self, hosts: Sequence[str], port: int, seconds: float) -> list[Address]:
         """The addresses of hosts, in their order. A name without an answer in this time has its last addresses.
 
-        OSError: no host has an address.
+        UnresolvedError: no host has an address.
         """
         until = time.monotonic() + seconds
         numbers = {host: _numeric(host, port) for host in hosts}
@@ -38,7 +42,7 @@ class Resolver:
                 failure = f"the name cannot be resolved: {done.failure}"
         found = [(host, one) for host in hosts for one in numbers[host] or self._known.get(host, ())]
         if not found:
-            raise OSError(failure)
+            raise UnresolvedError(failure)
         return found
 
 

@@ -29,7 +29,11 @@ from wgsyncd.errors import ConfigError, UserError, in_short
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 CHECK_TIMEOUT = 90.0  # seconds for one check. The longest one, of the database, stops to ask after 60
 T = TypeVar("T")
-_OURS = re.compile(r"(\bwgsyncd (?:init-db|check-config|doctor|plan)\b)")
+# The commands that have --config, and the file where an editor opens it.
+_OURS = re.compile(
+    r"\bwgsyncd (?:adopt|check-config|devices|doctor|explain|init-db|plan|quarantine|status|verify)\b"
+    rf"|(?<=\beditor ){re.escape(str(options.DEFAULT_CONFIG))}"
+)
 
 
 class DoctorReport(Struct, frozen=True, kw_only=True):
@@ -152,10 +156,11 @@ def _daemons_own(config_file: Path, pid: int | None) -> Iterator[Finding]:
 
 
 def _with_file(one: Finding, config_file: Path) -> Finding:
-    """The finding, with the configuration's file in each command of wgsyncd that fixes it."""
+    """The finding, with the configuration's file in each command that fixes it."""
     if config_file == options.DEFAULT_CONFIG:
         return one
-    return replace(one, fix=_OURS.sub(lambda found: f"{found[0]} --config {shlex.quote(str(config_file))}", one.fix))
+    file = shlex.quote(str(config_file))
+    return replace(one, fix=_OURS.sub(lambda it: f"{it[0]} --config {file}" if it[0][0] == "w" else file, one.fix))
 
 
 def _lines(report: DoctorReport, *, verbose: bool = False) -> Iterator[Line]:

@@ -18,6 +18,7 @@ from pymysql.cursors import Cursor, SSCursor
 
 from wgsyncd.errors import InDoubt, StoreError, WgsyncdError
 from wgsyncd.stores.border import Unsupported, forget_frames
+from wgsyncd.stores.mikyun import cures
 from wgsyncd.stores.mikyun.login import log_in
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.trouble import DEADLOCK, LOCK_WAIT_TIMEOUT, MariaDBError, translate
@@ -48,6 +49,7 @@ SETTINGS = {
     "foreign_key_checks": 1,
     "wait_timeout": int(2 * IDLE),
 }
+MIXED = "SET GLOBAL binlog_format = 'MIXED'"
 _SLOW = 60.0  # seconds after which the server gives a statement up whose answer nobody awaits any more
 
 
@@ -62,7 +64,7 @@ class Connection:
     def __init__(
         self, settings: Database, zone: ZoneInfo, *, on_connect: Callable[[Connection], None], patience: float = 0.0
     ) -> None:
-        self._settings, self._zone, self._on_connect, self.there = settings, zone, on_connect, settings.there
+        self.database, self._zone, self._on_connect = settings, zone, on_connect
         self.patience = max(patience, settings.timeout)
         self._wire = Wire()
         self._live: pymysql.Connection[Cursor] | None = None
@@ -109,7 +111,7 @@ class Connection:
             except pymysql.MySQLError as error:
                 has_number = error.args and isinstance(error.args[0], int)
                 if has_number and self._live is not None and self._live.open:  # no answer would have closed it
-                    return translate(error, known=True, of_rows=True, there=self.there)
+                    return translate(error, self.database, known=True, of_rows=True)
                 raise
 
     def side_query(self, sql: str, values: Values = (), *, settings: str = "") -> Result | MariaDBError:
@@ -127,7 +129,7 @@ class Connection:
                 number = error.args[0] if error.args else 0
                 if not isinstance(number, int) or number in _UNDOING or number // 1000 in (0, 2):
                     raise  # the connection or the transaction may be gone
-                refused = translate(error, known=True, there=self.there)
+                refused = translate(error, self.database, known=True)
                 if not isinstance(refused, MariaDBError):
                     raise
                 return refused
@@ -205,8 +207,8 @@ class Connection:
             if isinstance(error, WgsyncdError):
                 raise
             forget_frames(error)
-            is_known = isinstance(error, pymysql.MySQLError)
-            raise translate(error, known=is_known, at_login=live is None, there=self.there) from error
+            known = isinstance(error, pymysql.MySQLError)
+            raise translate(error, self.database, known=known, at_login=live is None) from error
         except BaseException:
             if live is None or self._live is live:
                 self.close()  # an answer may still arrive, and a later query must not take it for its own
@@ -224,9 +226,9 @@ class Connection:
 
     def _connect(self) -> None:
         """Open a connection, refuse a server that cannot serve us, and set the session's variables."""
-        self._live = live = log_in(self._settings, self._wire)
+        self._live = live = log_in(self.database, self._wire)
         self._offset = self._offset_now()
-        seconds = max(1, int(self._settings.timeout) - 1)  # below our own limit, so that the server reports 1205 first
+        seconds = max(1, int(self.database.timeout) - 1)  # below our own limit, so that the server reports 1205 first
         settings = {
             **SETTINGS,
             # The offset is numeric: zone names need the server's zone tables, which are seldom loaded (error 1298).
@@ -238,7 +240,7 @@ class Connection:
         with live.cursor() as cursor:
             cursor.execute("SELECT VERSION(), @@log_bin AND @@binlog_format = 'STATEMENT'")
             version, statement_based = cursor.fetchall()[0]
-            _check_server(str(version), statement_based=str(statement_based) == "1")
+            _check_server(self.database, str(version), statement_based=str(statement_based) == "1")
             sets = ", ".join(f"SESSION {name} = %s" for name in settings)
             cursor.execute(f"SET {sets}", tuple(settings.values()))
 
@@ -255,7 +257,7 @@ def version_of(text: str) -> tuple[int, ...] | None:
     return tuple(map(int, number.split(".")))
 
 
-def _check_server(text: str, *, statement_based: bool) -> None:
+def _check_server(database: Database, text: str, *, statement_based: bool) -> None:
     """Unsupported if wgsyncd cannot work, or cannot be exact, with this server."""
     version = version_of(text)
     if version is None:
@@ -266,5 +268,5 @@ def _check_server(text: str, *, statement_based: bool) -> None:
     if statement_based:
         raise Unsupported(
             "binlog_format is STATEMENT, so the server refuses every change: set it to MIXED or ROW",
-            "mariadb -e \"SET GLOBAL binlog_format = 'MIXED'\"  # and in the server's configuration",
+            f"{cures.mariadb(database, MIXED)}  # and in the server's configuration",
         )

@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from wgsyncd.config.schema import Settings
@@ -12,7 +12,7 @@ from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.core.words import counted
 from wgsyncd.errors import StoreError
-from wgsyncd.stores.account import is_known
+from wgsyncd.stores.mikyun import cures
 from wgsyncd.stores.mikyun.settings import mikyun
 from wgsyncd.stores.mikyun.trouble import MariaDBError
 from wgsyncd.stores.reaching import show_way
@@ -50,11 +50,6 @@ def check(settings: Settings, examine: Callable[[Settings], Database]) -> Iterat
 
     Where the database cannot be entered, there is one finding, with the command that helps.
     """
-    for one in _findings(settings, examine):
-        yield replace(one, fix=mikyun(settings).database.there(one.fix))
-
-
-def _findings(settings: Settings, examine: Callable[[Settings], Database]) -> Iterator[Finding]:
     database = mikyun(settings).database
     where = database.socket or f"{database.host}:{database.port}"
     try:
@@ -70,8 +65,8 @@ def _findings(settings: Settings, examine: Callable[[Settings], Database]) -> It
     yield ok("database", f"{where}, {database.name} as {facts.account}")
     yield ok("server", f"MariaDB {facts.version}")
     yield _schema(facts, settings)
-    yield _rights(facts)
-    yield _secrets(facts)
+    yield _rights(facts, settings)
+    yield _secrets(facts, settings)
     yield _rows(facts, settings)
     if facts.unwritten:
         rows = counted(facts.unwritten, "audit row waits", "audit rows wait")
@@ -92,47 +87,29 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return error.todo
     number = _number(error)
     database = mikyun(settings).database
-    if number in (2003, 2026) and (not database.is_local or "ssl" in str(error).lower()):
+    if number == 2005 or (number in (2003, 2026) and (not database.is_local or "ssl" in str(error).lower())):
         return show_way(error, database.host, database.port, "mysql", database.tls_ca)
     if number in (2002, 2003):
         return "systemctl start mariadb && journalctl -u mariadb -n 20 --no-pager"
-    user, file = database.user, database.password_file
-    account = f"'{user}'@'localhost'"
-    if number == 1045 and file is not None:
-        return f"editor {shlex.quote(str(file))} && systemctl restart wgsyncd"
-    if number in (1045, 1698) and database.socket and user == "wgsyncd" and is_known(user):  # man wgsyncd-install
-        made = f"CREATE OR REPLACE USER {account} IDENTIFIED VIA unix_socket"
-        rights = f"wgsyncd init-db --socket {shlex.quote(database.socket)} --grants {quoted(account)}"
-        return f"mariadb -e {quoted(made)} && {rights}"
-    if number == 1045:
-        return "man wgsyncd-install  # see Account"
-    if number == 4151 and database.socket:  # somebody locked the account
-        unlock = f"ALTER USER {account} ACCOUNT UNLOCK"
-        return f"mariadb -e {quoted(unlock)}"
-    if number == 1698:  # MariaDB knows the account by the system's user of that name
-        return f"id {shlex.quote(user)}"
-    if number == 1049:
-        return "man wgsyncd-install  # the application makes its database and its tables"
     if database.tls_ca is not None and "tls_ca" in str(error):
         authority = shlex.quote(str(database.tls_ca))
         return f"ls -l {authority} && openssl x509 -in {authority} -noout -subject -dates"
-    return "wgsyncd check-config && mariadb-admin ping"
+    return cures.mariadb(database, "SELECT VERSION()")
 
 
-def _init(facts: Database) -> str:
-    return f"wgsyncd init-db --socket {shlex.quote(facts.socket)} --grants {quoted(facts.account)}"
+def _init(facts: Database, settings: Settings) -> str:
+    return cures.init_db(mikyun(settings).database, facts.account, facts.socket)
 
 
-def quoted(text: str) -> str:
-    """A text as one word of a shell. It stands in double quotes where these are enough."""
-    return f'"{text}"' if not set(text) & set('"$`\\!\n') else shlex.quote(text)
+def _asks(facts: Database, settings: Settings, sql: str) -> str:
+    return cures.mariadb(mikyun(settings).database, sql, facts.socket)
 
 
 def _schema(facts: Database, settings: Settings) -> Finding:
     if facts.newer:
         return fault("tables", facts.schema, "apt-get install ./wgsyncd_*.deb  # a later one, see man wgsyncd-install")
     if facts.schema:
-        return fault("tables", facts.schema, _init(facts))
+        return fault("tables", facts.schema, _init(facts, settings))
     if facts.nodes and settings.node.name not in facts.nodes:
         return warning(
             "tables", f"{settings.node.name} has no node state, but {', '.join(facts.nodes)}: was this server renamed?",
@@ -142,40 +119,39 @@ def _schema(facts: Database, settings: Settings) -> Finding:
     return ok("tables", f"wgsyncd's own are there, for {', '.join(facts.nodes) or 'no node yet'}{holder}")
 
 
-def _rights(facts: Database) -> Finding:
+def _rights(facts: Database, settings: Settings) -> Finding:
     if facts.lacking:
-        return fault("rights", f"{facts.account} lacks {'; '.join(facts.lacking)}", _init(facts))
+        return fault("rights", f"{facts.account} lacks {'; '.join(facts.lacking)}", _init(facts, settings))
     if facts.extra:
-        return warning("rights", f"{facts.account} also has {'; '.join(facts.extra)}", _anew(facts))
+        return warning("rights", f"{facts.account} also has {'; '.join(facts.extra)}", _anew(facts, settings))
     return ok("rights", f"{facts.account} has what it needs, column by column, and no more")
 
 
-def _secrets(facts: Database) -> Finding:
+def _secrets(facts: Database, settings: Settings) -> Finding:
     if facts.secrets:
-        return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts))
+        return fault("secrets", f"{facts.account} can read {', '.join(facts.secrets)}", _anew(facts, settings))
     return ok("secrets", "private keys, passphrases and personal data cannot be read")
 
 
 def _rows(facts: Database, settings: Settings) -> Finding:
     refused = [one for one in facts.set_aside if one.obstacle is Obstacle.REFUSED]
     if refused:
-        first = f"{refused[0].device}: {refused[0].detail}"
+        first, name = f"{refused[0].device}: {refused[0].detail}", mikyun(settings).database.name
         return fault(
             "rows", f"the server refuses to change {len(refused)}, so bytes are set aside: {first}",
-            f"mariadb {mikyun(settings).database.name} -e \"SHOW TRIGGERS LIKE 'customer_devices'\" -e"
-            " 'SHOW CREATE TABLE customer_devices'",
+            _asks(facts, settings, f"SHOW TRIGGERS FROM `{name}`; SHOW CREATE TABLE `{name}`.customer_devices"),
         )  # fmt: skip
     if facts.set_aside:
         return fault(
             "rows", f"another program has locked {len(facts.set_aside)}, so bytes are set aside",
-            "mariadb -e 'SELECT * FROM information_schema.innodb_trx'",
+            _asks(facts, settings, "SELECT * FROM information_schema.innodb_trx"),
         )  # fmt: skip
     return ok("rows", "no bytes are set aside")
 
 
-def _anew(facts: Database) -> str:
-    rights = f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}"
-    return f"mariadb -e {quoted(rights)} && {_init(facts)}"
+def _anew(facts: Database, settings: Settings) -> str:
+    revoked = _asks(facts, settings, f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {facts.account}")
+    return f"{revoked} && {_init(facts, settings)}"
 
 
 def _offset(zone: Settings) -> int:
@@ -192,7 +168,7 @@ def _zone(facts: Database, settings: Settings) -> Finding:
     if facts.session_offset != ours:
         return fault(
             "time zone", f"our session is at {_hours(facts.session_offset)}, {settings.node.zone} is at {_hours(ours)}",
-            "mariadb -e 'SELECT @@global.init_connect, @@global.time_zone'",
+            _asks(facts, settings, "SELECT @@global.init_connect, @@global.time_zone"),
         )  # fmt: skip
     if facts.server_offset != ours:
         return warning(
@@ -210,7 +186,7 @@ def _application(facts: Database, settings: Settings) -> Finding:
             "written times", f"the latest device was created or issued {ahead / 3600:.1f} h from now: the application"
             f" does not write times of {settings.node.zone}, so QR codes end that much too late. Set node.zone to the"
             " zone in which it writes",
-            "mariadb -e 'SELECT @@global.time_zone, @@system_time_zone, NOW(), UTC_TIMESTAMP()'",
+            _asks(facts, settings, "SELECT @@global.time_zone, @@system_time_zone, NOW(), UTC_TIMESTAMP()"),
         )  # fmt: skip
     return ok("written times", "no device was created or issued in the future")
 

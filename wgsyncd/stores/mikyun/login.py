@@ -14,6 +14,7 @@ from pymysql.cursors import Cursor
 from wgsyncd.errors import ConfigError, StoreError
 from wgsyncd.stores.mikyun.settings import Database
 from wgsyncd.stores.mikyun.wire import Wire
+from wgsyncd.stores.resolving import UnresolvedError
 
 # With these plug-ins the server learns the password, or could compute it. They need a server that has proved its name.
 _REVEALING = ("mysql_clear_password", "dialog", "sha256_password", "caching_sha2_password", "mysql_old_password")
@@ -50,6 +51,8 @@ def log_in(settings: Database, wire: Wire) -> pymysql.Connection[Cursor]:
     )  # fmt: skip
     try:
         socket = wire.connect(settings)
+    except UnresolvedError as error:
+        raise pymysql.OperationalError(2005, f"Unknown server {settings.host}: {error}") from None
     except OSError as error:
         where = settings.socket or f"{settings.host}:{settings.port}"
         raise pymysql.OperationalError(2003, f"Can't connect to MariaDB at '{where}' ({error})") from None

@@ -4,7 +4,6 @@
 """
 
 import re
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from wgsyncd.config import resources
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.errors import SchemaError, StoreError
+from wgsyncd.stores.mikyun import cures
 from wgsyncd.stores.mikyun.connection import Connection, Result, Values
 from wgsyncd.stores.mikyun.own_tables import as_shipped, own_tables, reference, trial
 from wgsyncd.stores.mikyun.row_text import NAME_LENGTH, WIDE
@@ -59,7 +59,7 @@ class Probe:
             # no command makes it writable.
             why = (
                 "it is read-only, as after a failover: let mikyun.database name the server that takes writes now."
-                " Only if there is no other: mariadb -e 'SET GLOBAL read_only = 0'"
+                f" Only if there is no other: {self._mariadb('SET GLOBAL read_only = 0')}"
             )
             yield fault("server", why, "editor /etc/wgsyncd/wgsyncd.toml && wgsyncd reload")
         yield from self._columns()
@@ -285,9 +285,7 @@ class Probe:
         return self._mariadb(f"SHOW CREATE TABLE `{self.database}`.`{table}`; SHOW TRIGGERS FROM `{self.database}`")
 
     def _mariadb(self, sql: str) -> str:
-        if "VIEW" in sql:
-            return f"mariadb -e {shlex.quote(f'USE `{self.database}`; {sql}')}"
-        return f"mariadb -e {shlex.quote(sql)}"
+        return cures.mariadb(self.connection.database, f"USE `{self.database}`; {sql}" if "VIEW" in sql else sql)
 
 
 def _digits(column: Column) -> int:

@@ -1,7 +1,6 @@
 """The settings of the control plane "mikyun", in the configuration's table [mikyun]."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -10,8 +9,6 @@ import msgspec
 
 from wgsyncd.config import secret_file
 from wgsyncd.config.schema import Check, Seconds, Settings, StoreSettings
-
-SOCKET = "/run/mysqld/mysqld.sock"
 
 
 class Database(msgspec.Struct, frozen=True):
@@ -30,23 +27,18 @@ class Database(msgspec.Struct, frozen=True):
     def is_local(self) -> bool:
         return self.socket is not None or self.host in ("127.0.0.1", "::1", "localhost")
 
-    def there(self, command: str) -> str:
-        """A command for a server with its usual socket, as the command for this one. This server may be a copy."""
-        if self.socket:
-            return command.replace(SOCKET, shlex.quote(self.socket))
-        if self.is_local:
-            return command if self.port == 3306 else command.replace(f"--socket {SOCKET}", "--password-file FILE")
-        far = f"mariadb --host {shlex.quote(self.host)} --port {self.port} --password "
-        return re.sub("^mariadb (?!--host)", far, re.sub(r"--socket \S+", "--password-file FILE", command))
-
-    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "Database":
+    def for_admin(self, user: str, socket: str | None, password_file: Path | None) -> "AdminDatabase":
         """The same database with an administrator's account."""
-        where = socket or self.socket
-        return msgspec.structs.replace(self, user=user, socket=where, password_file=password_file)
+        own = {**msgspec.structs.asdict(self), "user": user, "password_file": password_file}
+        return AdminDatabase(**{**own, "socket": socket or self.socket})
 
     def password(self) -> str:
         """See :func:`wgsyncd.config.secret_file.password`."""
         return secret_file.password("mikyun.database.password_file", self.password_file)
+
+
+class AdminDatabase(Database, frozen=True):
+    """A database with the account of an administrator. No restart of the daemon helps against its trouble."""
 
 
 class Qr(msgspec.Struct, frozen=True):

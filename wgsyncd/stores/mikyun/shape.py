@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from wgsyncd.errors import SchemaError
+from wgsyncd.stores.mikyun import cures
 from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.row_text import Schema, join_contracts
-from wgsyncd.stores.mikyun.trouble import INIT
 
 SCHEMA_VERSION = 3  # of wgsyncd's own tables
 DEVICES, CONTRACTS, LOGS, CONFLICTS = "customer_devices", "contracts", "admin_logs", "v_parent_conflicts"
@@ -55,7 +55,9 @@ def check_schema(connection: Connection) -> None:
     """SchemaError if wgsyncd's own tables have another version than :data:`SCHEMA_VERSION`."""
     version = connection.query("SELECT MAX(version) FROM wgsyncd_schema")[0][0]
     if version is None or version < SCHEMA_VERSION:
-        raise SchemaError(f"wgsyncd's tables are of version {version}, older than this wgsyncd", connection.there(INIT))
+        raise SchemaError(
+            f"wgsyncd's tables are of version {version}, older than this wgsyncd", cures.init_db(connection.database)
+        )
     if version > SCHEMA_VERSION:
         raise TablesNewer(
             f"wgsyncd's tables are of version {version}, this wgsyncd knows {SCHEMA_VERSION}: install a newer one"

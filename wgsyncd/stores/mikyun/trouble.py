@@ -4,10 +4,10 @@ What the driver raises, and an answer that makes no sense, is trouble that passe
 """
 
 import re
-from collections.abc import Callable
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
-from wgsyncd.stores.mikyun.settings import SOCKET
+from wgsyncd.stores.mikyun import cures
+from wgsyncd.stores.mikyun.settings import Database
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
 NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
@@ -18,18 +18,10 @@ NAMES_ONLY = frozenset((
     1184, 1267, 1270, 1290, 1356, 1364, 1370, 1406, 1449, 1698,
 ))  # fmt: skip
 _FREE_TEXT = frozenset((1644,))  # the text is the application's own (SIGNAL)
-INIT = f"wgsyncd init-db --socket {SOCKET}"
-_GRANT = f"{INIT} --grants {{account}}"
-# A session that waits holds back nobody else for long. One that sleeps may hold tables by LOCK TABLES or a transaction.
-_SESSIONS = (
-    "mariadb -e \"SELECT CONCAT('KILL ', id) AS ends_it, user, host, db, command, time, info FROM"
-    " information_schema.processlist WHERE id <> CONNECTION_ID() AND command <> 'Daemon' AND state NOT LIKE 'Waiting%'"
-    ' ORDER BY time DESC"'
-)
 _ADVICE = {
     DENIED: ". The account that made a view or a trigger there is gone: make it again",
     1044: ". Is mikyun.database.name right?",
-    1049: ". Is mikyun.database.name right? The application makes its database: see Tables in man wgsyncd-install",
+    1049: ". Is mikyun.database.name right? Was it lost? Then restore it. Only if no application makes it, make it",
     NO_SUCH_TABLE: ". The application makes its tables: see Tables in man wgsyncd-install",
     TOO_MANY: ". Programs keep connections open",
     LOCK_WAIT_TIMEOUT: ". Another connection holds a lock. The longest one that sleeps is the likely one",
@@ -37,27 +29,23 @@ _ADVICE = {
     TIMED_OUT: ". A trigger or a view there may be slow",
     SYNTAX: ". The server or a proxy does not know this SQL, or it is a bug of wgsyncd",
 }
-# The commands that help, for root. MariaDB keeps one connection more for its administrator.
-_TODO = {
-    **dict.fromkeys((1044, 1142, 1143), _GRANT),
-    TOO_MANY: "mariadb -e 'SHOW FULL PROCESSLIST'",
-    LOCK_WAIT_TIMEOUT: _SESSIONS,
-}
+# What shows the cause to root. MariaDB keeps one connection more for its administrator.
+_ASKED = {TOO_MANY: "SHOW FULL PROCESSLIST", LOCK_WAIT_TIMEOUT: cures.SESSIONS}
 _ADVICE_OF_ROWS = dict.fromkeys(
     (1044, 1142, 1143, 1227, 1370), ". The account that made a trigger lacks this right: grant it, or drop the trigger"
 )
 # Only while connecting do these numbers speak of our account.
 _ADVICE_AT_LOGIN = {
-    DENIED: ". Check mikyun.database.user and the password's file, and restart wgsyncd."
-    " An account with REQUIRE SSL needs tls_ca",
+    DENIED: ". Check mikyun.database.user and its password. An account with REQUIRE SSL needs tls_ca",
     1698: ". It does not exist, or only the system's user of that name may enter, through the socket: see Account in"
-    " man wgsyncd-install. init-db needs --socket /run/mysqld/mysqld.sock",
+    " man wgsyncd-install",
 }
 _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of "Can't connect"
 _NAME_FOLLOWS = re.compile(r"\b(column|field|key|table|view|variable|database|user|plugin|constraint|trigger) $", re.I)
 _ACCOUNT = re.compile(r"\buser ('[^']*'@'[^']*')")
 _CODES = {
-    **dict.fromkeys((2002, 2003, 2005, 2006, 2013), StoreErrorCode.UNREACHABLE),
+    **dict.fromkeys((2002, 2003, 2006, 2013), StoreErrorCode.UNREACHABLE),
+    2005: StoreErrorCode.UNRESOLVED,
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
     **dict.fromkeys((LOCK_WAIT_TIMEOUT, DEADLOCK), StoreErrorCode.LOCKED),
@@ -73,12 +61,11 @@ class MariaDBError(StoreError):
 
 
 def translate(
-    error: Exception, *, known: bool, at_login: bool = False, of_rows: bool = False, there: Callable[[str], str] = str
+    error: Exception, database: Database, *, known: bool, at_login: bool = False, of_rows: bool = False
 ) -> StoreError:
-    """A StoreError for an error: its number, its text, and what to do about it.
+    """A StoreError for an error: its number, its text, and what to do about it at this database.
 
-    ``of_rows``: the error is of a change of rows, so a trigger may have caused it. ``there``: makes a command one for
-    the server that gave the error.
+    ``of_rows``: the error is of a change of rows, so a trigger may have caused it.
 
     ``known``: the driver says by this error what the server said. Any other error is an answer that the driver could
     not read, and its text may hold anything, so the error's type stands for it. Quoted values are left out, because
@@ -91,15 +78,23 @@ def translate(
     number = error.args[0] if error.args and isinstance(error.args[0], int) else None
     text = str(error.args[1]) if len(error.args) > 1 else str(error) or type(error).__name__
     if number == NO_SUCH_TABLE and "wgsyncd_" in text:
-        return SchemaError("wgsyncd's own tables are missing", there(INIT))
+        return SchemaError("wgsyncd's own tables are missing", cures.init_db(database))
     special = _ADVICE_AT_LOGIN if at_login else _ADVICE_OF_ROWS if of_rows else {}
     if at_login and number == DENIED and "using password: NO" in text:
         special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
-    account = _ACCOUNT.search(text)
-    todo = "" if number in special else _TODO.get(number or 0, "")
-    todo = there(todo).replace("{account}", f'"{account[1]}"' if account else "ACCOUNT")
+    todo = _todo(database, number or 0, text, at_login=at_login) if at_login or number not in special else ""
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number, todo)
+
+
+def _todo(database: Database, number: int, text: str, *, at_login: bool) -> str:
+    """The command that helps, for root. "": only a look at the configuration can tell it."""
+    if number in (1044, 1142, 1143):
+        account = _ACCOUNT.search(text)
+        return cures.init_db(database, account[1] if account else "ACCOUNT")
+    if number in _ASKED:
+        return cures.mariadb(database, _ASKED[number])
+    return cures.login(database, number) if at_login or number == 1049 else ""
 
 
 def _masked(text: str, number: int | None) -> str:

@@ -17,7 +17,7 @@ from wgsyncd.errors import InDoubt, StoreError, StoreErrorCode, WgsyncdError
 from wgsyncd.stores.border import Unsupported, forget_frames
 from wgsyncd.stores.nexavpn.login import Row, Session, log_in
 from wgsyncd.stores.nexavpn.settings import Database
-from wgsyncd.stores.nexavpn.trouble import PostgresError, of_login, translate
+from wgsyncd.stores.nexavpn.trouble import init_db, of_login, of_system, translate
 from wgsyncd.stores.resolving import Resolver
 
 Values = Sequence[object]
@@ -61,7 +61,7 @@ class Connection:
     def __init__(
         self, settings: Database, *, on_connect: Callable[[Connection], object] = lambda _: None, patience: float = 0.0
     ) -> None:
-        self._settings, self._on_connect = settings, on_connect
+        self.database, self._on_connect = settings, on_connect
         self.patience = max(patience, settings.timeout)
         self._live: Session | None = None
         self._resolver = Resolver()
@@ -227,7 +227,7 @@ class Connection:
 
     def is_lent(self) -> bool:
         """Whether the server's session changes while another session of the same pool has a transaction."""
-        other = Connection(self._settings)
+        other = Connection(self.database)
         with contextlib.closing(other):
             for _ in range(2):
                 mine = self.query(_PID)[0][0]
@@ -264,7 +264,7 @@ class Connection:
             if isinstance(error, WgsyncdError):
                 raise
             forget_frames(error)
-            raise _translated(error, at_login=live is None) from error
+            raise _translated(error, init_db(self.database), at_login=live is None) from error
         except BaseException:
             if live is None or self._live is live:
                 self.close()  # an answer may still arrive, and a later query must not take it for its own
@@ -275,7 +275,7 @@ class Connection:
     def _connect(self) -> None:
         if self._in_transaction:
             raise StoreError("the connection was lost in a transaction", StoreErrorCode.UNREACHABLE)
-        self._live = log_in(self._settings, self.patience, self._resolver, as_account=True)
+        self._live = log_in(self.database, self.patience, self._resolver, as_account=True)
         if self._node:
             self._take_lock()
         self._on_connect(self)
@@ -290,11 +290,11 @@ class Connection:
                 self.close()
 
 
-def _translated(error: Exception, *, at_login: bool) -> StoreError:
+def _translated(error: Exception, init: str, *, at_login: bool) -> StoreError:
     """The StoreError for an error of psycopg or of the system. Any other is an answer that cannot be read."""
     if isinstance(error, psycopg.Error):
         told = error.diag.message_primary or str(error)
-        return of_login(told) if at_login and error.sqlstate is None else translate(error.sqlstate, told)
+        return of_login(told, init) if at_login and error.sqlstate is None else translate(error.sqlstate, told, init)
     if isinstance(error, OSError):
-        return PostgresError(f"the connection failed: {error.strerror or error}", "")
+        return of_system(error)
     return StoreError(f"the server's answer cannot be read ({type(error).__name__})")

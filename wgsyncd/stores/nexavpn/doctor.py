@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from wgsyncd.config.resources import install_command
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
-from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError
+from wgsyncd.errors import NO_ANSWER, ConfigError, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
 from wgsyncd.stores.nexavpn.psk import read_keys
 from wgsyncd.stores.nexavpn.rows import read_vpn_cidr
 from wgsyncd.stores.nexavpn.schema import SCHEMA_VERSION, views
 from wgsyncd.stores.nexavpn.settings import Database, is_socket, nexavpn
-from wgsyncd.stores.nexavpn.trouble import INIT, LOCK_TIMEOUT, READ_ONLY, PostgresError
+from wgsyncd.stores.nexavpn.trouble import LOCK_TIMEOUT, READ_ONLY, PostgresError, init_db
 from wgsyncd.stores.reaching import show_way
 
 _CLOCK = 2.0  # seconds by which the server's clock may differ
@@ -102,9 +102,9 @@ def _entering(settings: Settings, error: StoreError) -> str:
         return _psql(own, asked, quoted(own.user))
     if error.code is StoreErrorCode.UNREACHABLE and any(map(is_socket, own.hosts)):
         return "systemctl start postgresql && journalctl -u 'postgresql*' -n 20 --no-pager"
-    if error.code is StoreErrorCode.UNREACHABLE:
+    if error.code in NO_ANSWER:
         return show_way(error, own.hosts[0], own.port, "postgres", own.tls_ca)
-    return INIT if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
+    return init_db(own) if error.code in (StoreErrorCode.DENIED, StoreErrorCode.SCHEMA) else "wgsyncd check-config"
 
 
 def _psql(own: Database, sql: str, role: str = "") -> str:
@@ -136,66 +136,67 @@ def _role(connection: Connection) -> Iterator[Finding]:
     if too_many:
         less = " ".join(f"NO{word}" for word in too_many)
         told = f"{flags[0]} has {', '.join(too_many)}, so it sees every gateway or can make itself see it"
-        yield fault("role", told, f"psql -c {shlex.quote(f'ALTER ROLE {quoted(flags[0])} {less}')}")
+        yield fault("role", told, _psql(connection.database, f"ALTER ROLE {quoted(flags[0])} {less}"))
     roles = [str(row[0]) for row in connection.query(_ROLES)]
     if roles and "SUPERUSER" not in too_many:  # a superuser counts as a member of all
         fix = f"REVOKE {', '.join(map(quoted, roles))} FROM {quoted(flags[0])}"
-        yield fault(
-            "role", f"{flags[0]} is a member of {', '.join(roles)} and has its rights", f"psql -c {shlex.quote(fix)}"
-        )
+        told = f"{flags[0]} is a member of {', '.join(roles)} and has its rights"
+        yield fault("role", told, _psql(connection.database, fix))
     if not too_many and not roles:
         yield ok("role", f"{flags[0]} is a member of wgsyncd_node alone")
 
 
 def _schema(connection: Connection, settings: Settings) -> Iterator[Finding]:
+    own, init = connection.database, init_db(connection.database)
     needed = ["wgsyncd.schema_version", "wgsyncd.nodes", *(f"wgsyncd.{one}" for one in _OWN), *views()]
     if not connection.query("SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'wgsyncd'"):
-        yield fault("tables", "there is no schema wgsyncd", INIT)
+        yield fault("tables", "there is no schema wgsyncd", init)
         return
     missing = [one for one in needed if not connection.query("SELECT to_regclass(%s) IS NOT NULL", (one,))[0][0]]
     if missing:
-        yield fault("tables", f"{', '.join(missing)} is missing", INIT)
+        yield fault("tables", f"{', '.join(missing)} is missing", init)
         return
     lacking = [*_lacking(connection)]
     if lacking:
         more = f" and {len(lacking) - _SHOWN} more rights" if len(lacking) > _SHOWN else ""
-        yield fault("rights", f"the role lacks {'; '.join(lacking[:_SHOWN])}{more}", INIT)
+        yield fault("rights", f"the role lacks {'; '.join(lacking[:_SHOWN])}{more}", init)
         return
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
         told = f"the schema is of version {version}, this wgsyncd knows {SCHEMA_VERSION}"
-        yield fault("tables", told, INIT if (version or 0) < SCHEMA_VERSION else "apt-get install ./wgsyncd_*.deb")
+        yield fault("tables", told, init if (version or 0) < SCHEMA_VERSION else "apt-get install ./wgsyncd_*.deb")
         return
     yield ok("tables", "wgsyncd's own tables and views are there")
     extra = [str(row[0]) for row in connection.query(_TOO_MANY)]
     if extra:
-        fix = f"REVOKE ALL ON {', '.join(extra)} FROM PUBLIC, {quoted(nexavpn(settings).database.user)}"
+        fix = f"REVOKE ALL ON {', '.join(extra)} FROM PUBLIC, {quoted(own.user)}"
         told = f"the role can also use {', '.join(extra)}, past the views"
-        yield fault("rights", told, f"psql -c {shlex.quote(fix)}")
+        yield fault("rights", told, _psql(own, fix))
     else:
         yield ok("rights", "the role has what it needs, and none on the application's tables")
-    hidden = [*_row_security(connection, nexavpn(settings).database)]
+    hidden = [*_row_security(connection)]
     yield from hidden
     if hidden:  # what is not to be seen may be there
         return
     yield from _groups(connection, settings)
     if connection.query("SELECT has_schema_privilege('public', 'CREATE')")[0][0]:  # PUBLIC has it until version 14
         told = "the role can make objects in the schema public, which other roles may then use by mistake"
-        yield warning("rights", told, 'psql -c "REVOKE CREATE ON SCHEMA public FROM PUBLIC"')
+        yield warning("rights", told, _psql(own, "REVOKE CREATE ON SCHEMA public FROM PUBLIC"))
     yield from _entry(connection, settings)
 
 
-def _row_security(connection: Connection, own: Database) -> Iterator[Finding]:
+def _row_security(connection: Connection) -> Iterator[Finding]:
     """Without it a node sees what is another node's. On the application's tables it hides rows from the views."""
     off = [str(row[0]) for row in connection.query(_WITHOUT_SECURITY)]
     if off:
-        yield fault("row security", f"it is off for {', '.join(off)}: each node can change what is another's", INIT)
+        told = f"it is off for {', '.join(off)}: each node can change what is another's"
+        yield fault("row security", told, init_db(connection.database))
     for (table,) in connection.query(_SECURED):
         told = (
             f"it is on for {table}, so the views may hide rows of it, and peers go. The guard withholds many removals"
         )
         allowed = f"CREATE POLICY wgsyncd ON {table} FOR ALL TO wgsyncd_owner USING (true) WITH CHECK (true)"
-        yield fault("row security", told, _psql(own, allowed))
+        yield fault("row security", told, _psql(connection.database, allowed))
 
 
 def _groups(connection: Connection, settings: Settings) -> Iterator[Finding]:
@@ -224,11 +225,11 @@ def _lacking(connection: Connection) -> Iterator[str]:
 
 def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     """Whether the node is entered with this role, and sees the gateways of its interfaces."""
-    node = settings.node.name
+    node, init = settings.node.name, init_db(connection.database)
     nodes = [str(row[0]) for row in connection.query("SELECT node FROM wgsyncd.nodes ORDER BY node")]
     if node not in nodes:
         others = f", but {', '.join(nodes)} is" if nodes else ""
-        yield fault("node", f"{node} is not entered for this role{others}", f"{INIT} --node {shlex.quote(node)}")
+        yield fault("node", f"{node} is not entered for this role{others}", f"{init} --node {shlex.quote(node)}")
         return
     seen = connection.query(
         "SELECT id::text, name, is_active AND deleted_at IS NULL, vpn_cidr::text FROM wgsyncd.gateways"
@@ -236,7 +237,7 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     for interface, one in settings.interfaces.items():
         found = [(active, network) for row_id, name, active, network in seen if one.store_name in (row_id, name)]
         if not found:
-            fix = f"{INIT} --gateway {shlex.quote(one.store_name)}"
+            fix = f"{init} --gateway {shlex.quote(one.store_name)}"
             told = f"{interface}: no gateway {one.store_name} is there, or it is not entered for {node}"
             yield fault("gateway", told, fix)
             continue

@@ -11,7 +11,7 @@ from wgsyncd.errors import SchemaError, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection
 from wgsyncd.stores.nexavpn.settings import Database
-from wgsyncd.stores.nexavpn.trouble import INIT
+from wgsyncd.stores.nexavpn.trouble import init_db
 
 SCHEMA_VERSION = 1
 _PATIENCE = 60.0  # seconds for one statement. It may wait for a lock on a table of the application's
@@ -128,11 +128,12 @@ def _quoted(connection: Connection, statement: str, *names: str) -> str:
 
 def check_schema(connection: Connection, node: str) -> None:
     """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
+    init = init_db(connection.database)
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
         is_newer = (version or 0) > SCHEMA_VERSION
         told = f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}"
-        raise SchemaError(f"{told}: install a newer one" if is_newer else told, "" if is_newer else INIT)
+        raise SchemaError(f"{told}: install a newer one" if is_newer else told, "" if is_newer else init)
     if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
         role = connection.query("SELECT session_user::text")[0][0]
-        raise SchemaError(f"node {node} is not entered for role {role}", f"{INIT} --node {shlex.quote(node)}")
+        raise SchemaError(f"node {node} is not entered for role {role}", f"{init} --node {shlex.quote(node)}")

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from wgsyncd.errors import SchemaError, StoreError, StoreErrorCode
+from wgsyncd.stores.account import init_db_with_password
+from wgsyncd.stores.nexavpn.settings import Database, is_socket
+from wgsyncd.stores.resolving import UnresolvedError
 
 READ_ONLY, DENIED, LOCK_TIMEOUT, CANCELED = "25006", "42501", "55P03", "57014"
 _SCHEMA = ("42P01", "42703", "3F000")  # undefined table, undefined column, invalid schema name
-INIT = "wgsyncd init-db"
 # The longest prefix decides. 57014 is no lost server.
 _CODES = {
     "08": StoreErrorCode.UNREACHABLE,  # connection exception
@@ -30,7 +32,7 @@ _CODES = {
 }
 _ADVICE = {
     READ_ONLY: ". This server is a standby or read-only: name all servers in nexavpn.database.hosts",
-    "28": f". The role must exist and may have to be entered: {INIT}, see pg_hba.conf for how it logs in",
+    "28": ". The role must exist and may have to be entered: wgsyncd init-db, see pg_hba.conf for how it logs in",
     "3D": ". The application makes its database and its tables",
     LOCK_TIMEOUT: ". Another session holds a lock: it is tried again. pg_stat_activity shows sessions that are 'idle in"
     " transaction'",
@@ -64,35 +66,47 @@ _T = TypeVar("_T")
 class PostgresError(StoreError):
     """An error of the server or the driver. ``sqlstate``: five characters, "" if the server gave none."""
 
-    def __init__(self, text: str, sqlstate: str) -> None:
+    def __init__(self, text: str, sqlstate: str, todo: str = "", *, is_unresolved: bool = False) -> None:
         self.sqlstate = sqlstate
-        super().__init__(
-            text,
-            _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else StoreErrorCode.UNREACHABLE),
-            INIT if sqlstate == DENIED else "",
-        )
+        away = StoreErrorCode.UNRESOLVED if is_unresolved else StoreErrorCode.UNREACHABLE
+        super().__init__(text, _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else away), todo)
 
 
-def translate(sqlstate: str | None, text: str) -> StoreError:
-    """A StoreError for an error of the server. ``text``: its primary message, or what the driver says without one."""
+def init_db(database: Database) -> str:
+    """The command that makes wgsyncd's own schema at the first server and enters the role."""
+    return "wgsyncd init-db" if is_socket(database.hosts[0]) else init_db_with_password(database.hosts[0])
+
+
+def translate(sqlstate: str | None, text: str, init: str = "") -> StoreError:
+    """A StoreError for an error of the server. ``text``: its primary message, or what the driver says without one.
+
+    ``init``: the command against missing tables and rights, see :func:`init_db`.
+    """
     state = sqlstate or ""
     first = " ".join(text.split())[:300] or "the connection was lost"
     first = first.rstrip(".")
     if state in _SCHEMA:
         told = f"{state}: {first}: the application's tables or wgsyncd's views were changed"
-        return SchemaError("wgsyncd's own tables or views are missing" if "wgsyncd." in first else told, INIT)
+        return SchemaError("wgsyncd's own tables or views are missing" if "wgsyncd." in first else told, init)
     if state[:2] in _QUOTES_VALUES:
         first = _QUOTED.sub('"…"', first)
-    return PostgresError(f"{f'{state}: ' if state else ''}{first}{_of(_ADVICE, state) or ''}", state)
+    told = f"{f'{state}: ' if state else ''}{first}{_of(_ADVICE, state) or ''}"
+    return PostgresError(told, state, init if state == DENIED else "")
 
 
-def of_login(text: str) -> StoreError:
+def of_system(error: OSError) -> PostgresError:
+    """A PostgresError for a connection that failed without a word of the server."""
+    told = f"the connection failed: {error.strerror or error}"
+    return PostgresError(told, "", is_unresolved=isinstance(error, UnresolvedError))
+
+
+def of_login(text: str, init: str) -> StoreError:
     """A StoreError for an error at the login. ``text``: what libpq says. It names hosts, roles and databases."""
     state = next((state for words, state in _AT_LOGIN if words in text), "")
     if missing := _MISSING.search(text):
         state = "28000" if missing[1] == "role" else "3D000"
-    told = [line for line in text.splitlines() if not line.startswith("\t")]  # A question of libpq's begins with a tab.
-    return translate(state, "\n".join(told).removeprefix("connection failed: ").removeprefix("connection is bad: "))
+    told = "\n".join(line for line in text.splitlines() if not line.startswith("\t"))  # a tab: a question of libpq's
+    return translate(state, told.removeprefix("connection failed: ").removeprefix("connection is bad: "), init)
 
 
 def _of(some: Mapping[str, _T], state: str) -> _T | None:
