@@ -246,8 +246,7 @@ def test_nobody(node: Node, run: Run) -> None:
         1, ["wgsyncd: no device is called '0001-DEV-05'; alike: 0001-DEV-005, 0001-DEV-007, 0001-DEV-006"],
     )  # fmt: skip
     assert run("zzz") == (1, "wgsyncd: no device is called 'zzz'\n")
-    for nobodys in ("10.200.0.77", "10.200.0.77/32", "fd00::77"):
-        assert run(nobodys) == (1, f"wgsyncd: no row and no peer of this node has the address {nobodys}\n")
+    assert run("fd00::77") == (1, "wgsyncd: no row and no peer of this node has the address fd00::77\n")
     assert text(50) not in run(text(50))[1], "who knows whose key that is"
 
 
@@ -298,5 +297,4 @@ def test_a_device_of_another_node(node: Node, ask: Ask, tmp_path: Path) -> None:
     node.db.update(5, wg_iface="osaka0")
     node.store._ignored = frozenset(("osaka0",))
     assert [row.id for row in node.store.snapshot().rows] == [6, 7]
-    for name in (FIVE, "5"):
-        assert ask(name)["other_node"]
+    assert ask(FIVE)["other_node"] and ask("5")["other_node"]
