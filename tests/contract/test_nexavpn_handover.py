@@ -158,6 +158,18 @@ def test_the_audit_tells_a_move_from_a_row_that_is_gone(places: dict[str, Place]
     assert all(one["metadata"]["node"] == EAST for one in rows)
 
 
+def test_a_damaged_device_in_a_record_stops_no_audit(places: dict[str, Place]) -> None:
+    tables = places[EAST].db
+    tables.sql("UPDATE wgsyncd.peers SET device = 'damaged' WHERE device = %s", str(tables.id(5)))
+    tables.delete(5)
+    for _ in range(2):
+        places[EAST].start()
+        places[EAST].cycle()
+    assert [one["metadata"]["target"] for one in tables.logs() if one["event_type"] == "gateway.peer_removed"] == [
+        "damaged"
+    ]
+
+
 def test_the_audit_goes_on_without_the_view_of_moves(places: dict[str, Place]) -> None:
     """The views are dropped for a migration, or of an older wgsyncd."""
     tables = places[EAST].db

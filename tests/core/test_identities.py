@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from tests.samples import key
 from wgsyncd.core.model import InterfaceState, PublicKey
-from wgsyncd.core.peers.identities import IdentityChange, identity_changes, to_remember
+from wgsyncd.core.peers.identities import IdentityChange, identity, identity_changes, to_remember
 from wgsyncd.core.state import Condition
+from wgsyncd.engine.wording import identity_change
 
 
 def interface(number: int | None, port: int = 51820) -> dict[str, InterfaceState]:
@@ -27,13 +28,20 @@ KNOWN = to_remember(interface(90), {})
 def test_what_was_seen_first_is_remembered() -> None:
     assert change(frozenset(), interface(90)) is None
     assert to_remember(interface(None), {}) == frozenset()
+    assert to_remember(interface(90, 0), {}) == frozenset(), "its port comes next"
     assert change(KNOWN, interface(90)) is None
+
+
+def test_a_damaged_memory_is_told_and_stops_nothing() -> None:
+    for damaged in ("", "a", "a b c"):
+        what, todo = identity_change("wg0", IdentityChange(damaged, identity(interface(90)["wg0"])))
+        assert what and "wg0" in todo
 
 
 def test_another_key_port_or_no_key_is_a_change_until_it_is_undone() -> None:
     for actual in (interface(91), interface(90, 51821), interface(None)):
         assert (found := change(KNOWN, actual)) is not None
-        assert found.approval != "", "an id"
+        assert bool(found.approval) is (actual["wg0"].public_key is not None), "nobody means to lose a key"
         assert to_remember(actual, {"wg0": found}) == frozenset()
     assert change(KNOWN, {}) is None, "an interface that cannot be read"
     assert change(KNOWN, interface(90)) is None

@@ -97,6 +97,8 @@ def test_a_peer_that_its_interface_lost_is_being_restored_and_not_added() -> Non
     assert (one.state, one.counters, one.epoch) == (RecordState.RESTORING, (0, 0), "boot-b:3")
     (new,) = before([row(5)], kernel, node_state())
     assert new.state is RecordState.ADDING
+    again = before([row(5)], kernel, node_state(one, epoch="boot-b:3"))
+    assert again == [], "it waits for its class, and is no new peer in the next cycle"
 
 
 def test_a_foreign_peer_is_recorded_before_it_goes_so_that_its_removal_is_audited() -> None:

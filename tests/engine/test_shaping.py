@@ -208,6 +208,18 @@ def test_a_portion_that_the_kernel_refuses_waits_for_the_poll(
     assert len(shaped.kernel()["wg0"]) == 5, "peers do not wait for what cannot be made"
 
 
+def test_portions_that_another_program_hinders_do_not_hurry_for_ever(
+    shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wgsyncd.engine.shaping.MOST_NEW", 1)
+    shaped.tc.trees[DOWN] = shaped.tc.trees[UP] = Tree(101, is_up=True, root=Root.FOREIGN)
+    hurries = []
+    for _ in range(3):
+        shaped.cycle()
+        hurries.append(shaped.agent.planes.mend())
+    assert not hurries[-1] and len(shaped.kernel()["wg0"]) == 3
+
+
 def test_peers_do_not_wait_for_portions_that_somebody_takes_away_again(
     shaped: ShapedNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -244,8 +244,9 @@ class Shaping:
         devices = [] if self._lacks else [one for one in cycle.wanted.devices if one.device not in unshaped]
         contracts, slowed = {one.owner for one in devices}, {one.owner for one in devices if one.choice.beyond}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
-        self._left, refused = len(cycle.waiting), self._failed or self._lacks
-        self._hurries = bool(cycle.waiting) and not refused  # Otherwise the same cycle would come again and again.
+        stuck = self._failed or self._lacks or 0 < self._left <= len(cycle.waiting)
+        self._left = len(cycle.waiting)
+        self._hurries = bool(cycle.waiting) and not stuck  # Otherwise the same cycle would come again and again.
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(

@@ -201,7 +201,7 @@ _COUNTED = {
 
 def identity_change(interface: str, one: IdentityChange) -> tuple[str, str]:
     """What is other than clients of an interface know it, and the command that mends it."""
-    (key, port), (new_key, new_port) = one.known.split(), one.found.split() or ("", "")
+    (key, _, port), (new_key, _, new_port) = one.known.partition(" "), one.found.partition(" ")
     if not one.found:
         return "it has lost its private key", f"systemctl restart wg-quick@{interface}"
     if key == new_key:

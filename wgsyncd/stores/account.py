@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-_PASSWORD = "/root/wgsyncd-admin-password"  # noqa: S105 - a file
+_PASSWORD = "/run/wgsyncd-admin-password"  # noqa: S105 - a file in memory: it is gone after a reboot
 
 
 def add_options(group: argparse._ArgumentGroup, where: str) -> None:

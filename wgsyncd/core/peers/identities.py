@@ -21,8 +21,8 @@ class IdentityChange(NamedTuple):
 
     @property
     def approval(self) -> str:
-        """The id with which an admin approves exactly this change."""
-        return hashlib.sha256("".join(self).encode()).hexdigest()[:32]
+        """The id with which an admin approves exactly this change. "": nobody can mean that the key is lost."""
+        return hashlib.sha256("".join(self).encode()).hexdigest()[:32] if self.found else ""
 
 
 def identity(state: InterfaceState) -> str:
@@ -48,5 +48,6 @@ def identity_changes(
 
 def to_remember(actual: Mapping[str, InterfaceState], changes: Mapping[str, IdentityChange]) -> frozenset[Condition]:
     """The conditions of interfaces without a change."""
-    found = ((name, identity(state)) for name, state in actual.items() if name not in changes)
+    # Port 0: somebody has given a key, and the port comes next.
+    found = ((name, identity(state)) for name, state in actual.items() if name not in changes and state.listen_port)
     return frozenset(Condition(ConditionType.INTERFACE_IDENTITY, name, name, one) for name, one in found if one)

@@ -48,7 +48,9 @@ def intents(
             row = want.row
             mark = node_state.interfaces.get(name)
             lost = known is not None and mark is not None and mark.epoch != state.epoch
-            restoring = lost or (known is not None and (name, key) in quiet)
+            # A peer that still waits for its return, for example for its class, is no new one in the next cycle.
+            waits = known is not None and known.state is RecordState.RESTORING and known.epoch == state.epoch
+            restoring = lost or waits or (known is not None and (name, key) in quiet)
             same = known if known is not None and known.config_digest == want.digest else None
             address = same.address if same is not None else addresses_of(change.desired)
             record = PeerRecord(

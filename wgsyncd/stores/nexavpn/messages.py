@@ -89,7 +89,7 @@ def entry(
     status = "warning" if name in _WARNINGS else "failure" if name in _FAILURES else "success"
     interface = facts.interface or event.target
     gateway = gateways.of_interface.get(interface) or gateways.of_node()
-    device = _device(event.target)
+    device = device_id(event.target)
     message = _safe(_MESSAGES[name].format(**dict(_words(facts, zone))))[:2000]
     metadata = {"gateway_id": gateway, "node": node, **dict(_plain(facts, zone))}
     if device is None:
@@ -100,7 +100,7 @@ def entry(
     return AuditEntry(f"gateway.{name}", entity, device or gateway, status, message, metadata)
 
 
-def _device(target: str) -> str | None:
+def device_id(target: str) -> str | None:
     """The id of the device or policy that is the target of an event. None: the target is an interface or the node."""
     try:
         return str(UUID(target))

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from wgsyncd import log
@@ -17,7 +16,7 @@ from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.errors import StoreError
 from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection, Values
-from wgsyncd.stores.nexavpn.messages import entry
+from wgsyncd.stores.nexavpn.messages import device_id, entry
 from wgsyncd.stores.nexavpn.rows import Gateways
 
 _MOST_KEPT = 10_000  # rows of one node in wgsyncd.unwritten. The oldest ones are dropped
@@ -53,8 +52,8 @@ class AuditTrail:
 
     def find_moved(self, connection: Connection, audit: Iterable[AuditEvent]) -> None:
         """Before the records of removed peers are deleted: find out which of the devices another gateway has now."""
-        gone = [UUID(event.target) for event in audit if _is_gone(event)]
-        sql = "SELECT id::text FROM wgsyncd.moved_devices WHERE id = ANY(%s)"
+        gone = [one for event in audit if _is_gone(event) and (one := device_id(event.target)) is not None]
+        sql = "SELECT id::text FROM wgsyncd.moved_devices WHERE id = ANY(%s::uuid[])"
         found = connection.side_query(sql, (gone,)) if gone else []
         self._moved = frozenset(() if isinstance(found, StoreError) else (device for (device,) in found))
 
