@@ -166,6 +166,9 @@ class Bench:
 
     def remake(self, name: str) -> None:
         """Creates an interface again after it was deleted."""
+        former = self.world.interfaces[name].process
+        if former is not None:
+            former.wait(PATIENCE)  # Its end would take away the socket of the next one.
         self.world.make_interface(name)
 
     def close(self) -> None:
