@@ -44,9 +44,9 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
             yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
         elif one.change is not None:
             why = f"NOBODY CAN CONNECT, because clients know another {one.interface}: {one.change.what}"
-            undo = "A mistake? Undo it." + (
-                f" Meant? wgsyncd approve {meant}" if (meant := one.change.approval) else ""
-            )
+            undo = f"A mistake? Undo it. Meant? wgsyncd approve {one.change.approval}"
+            if not one.change.approval:  # nobody means to lose a key
+                undo = "Undo it"
             yield fault(f"{one.interface} identity", f"{why}. {undo}", one.change.todo)
     yield from _cycles(report, begins)
     yield from _guard(report)
