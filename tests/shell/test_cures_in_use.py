@@ -75,8 +75,8 @@ def test_a_refused_password_names_its_file() -> None:
     found = translate(refused, mikyun(settings).database, known=True, at_login=True)
     assert isinstance(found, StoreError)
     assert found.todo == "editor '/srv/secret/db pass' && systemctl restart wgsyncd"
-    admin = mikyun(settings).database.for_admin("root", None, Path("/root/admin"))
-    assert translate(refused, admin, known=True, at_login=True).todo == "editor /root/admin"
+    admin = mikyun(settings).database.for_admin("root", None, Path("/etc/wgsyncd/admin"))
+    assert translate(refused, admin, known=True, at_login=True).todo == "editor /etc/wgsyncd/admin"
 
 
 @pytest.mark.parametrize("number", [1045, 1698])
