@@ -70,7 +70,14 @@ class Demo:
     def stay(self, device: str) -> None:
         """Wait until the demo is left running. Read its page, then press ^C."""
         assert self.process.stderr is not None
-        page = next(found[1] for line in self.process.stderr if (found := re.match(r"page: (http\S+)", line)))
+        said = []
+        for line in self.process.stderr:
+            said.append(line)
+            if line.startswith("page: http"):
+                break
+        else:
+            pytest.fail(f"the demo ended:\n{''.join(said)}{self.process.communicate()[0]}")
+        page = said[-1].split()[1]
 
         def shown() -> bool:
             with urllib.request.urlopen(page, timeout=60) as answer:  # noqa: S310
