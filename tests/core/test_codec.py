@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import struct
-import time
 from random import Random
 
 import pytest
@@ -189,11 +188,3 @@ def test_error_numbers() -> None:
     assert netlink.error_number(b"") == 0
     with pytest.raises(ValueError, match="without a number"):
         netlink.error_number(b"\0\0")
-
-
-def _loop_seconds() -> float:
-    start = time.process_time()
-    x = 0
-    for i in range(1_000_000):
-        x += i & 3
-    return time.process_time() - start
