@@ -128,11 +128,6 @@ def _fold(line: Text, width: int) -> list[Text]:
     return done
 
 
-def short_time(at: str | None) -> str:
-    """A time of a report for people, without its offset."""
-    return at[:19].replace("T", " ") if at else "never"
-
-
 def ago(seconds: int | None) -> str:
     """``14 s ago``, or ``in 3 h 12 min`` for less than 0: the two largest units. ``never`` for None."""
     if seconds is None:

@@ -1,4 +1,4 @@
-"""Numbers with their nouns, and ages, for sentences."""
+"""Numbers with their nouns, times and ages, for sentences."""
 
 from datetime import datetime
 
@@ -14,6 +14,11 @@ def short_age(seconds: int | None) -> str:
         return "never"
     size, unit = next((one for one in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= one[0]), (1, "s"))
     return f"{seconds // size} {unit}"
+
+
+def short_time(at: str | None) -> str:
+    """A time of a report for people, without its offset. ``never`` for None."""
+    return at[:19].replace("T", " ") if at else "never"
 
 
 def seconds_between(early: str | None, late: str) -> int | None:

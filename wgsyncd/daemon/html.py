@@ -34,11 +34,6 @@ def cell(head: str, text: str, kind: str = "", **attributes: str) -> Element:
     return tag("td", text, data_head=head, class_=kind, **attributes)
 
 
-def time(at: str | None) -> str:
-    """A time of a report without its offset."""
-    return at[:19].replace("T", " ") if at else "never"
-
-
 def rate(amount: float | None) -> str:
     """Bytes per second."""
     return "-" if amount is None else format_bytes(int(amount))

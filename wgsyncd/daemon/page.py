@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.words import counted, seconds_between
+from wgsyncd.core.words import counted, seconds_between, short_time
 from wgsyncd.daemon.choice import EACH, Choice
-from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag, time
+from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag
 from wgsyncd.engine import wording
 from wgsyncd.engine.bandwidth_report import short_bandwidth
 from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
@@ -98,7 +98,7 @@ def _verdict(status: StatusReport) -> Iterator[Element]:
 
 def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
     role = f" ({status.role})" if status.role else ""
-    yield f"Node {status.node}{role}, wgsyncd {status.version}, {time(status.at)} UTC{status.at[19:]}. "
+    yield f"Node {status.node}{role}, wgsyncd {status.version}, {short_time(status.at)} UTC{status.at[19:]}. "
     if choice.pause:
         yield tag("a", "Keep this page up to date", href=choice.link(pause=False))
     else:
@@ -269,8 +269,8 @@ def _changes(status: StatusReport) -> Element:
     if not status.changes:
         return tag("p", "None since the daemon's start.")
     rows = [
-        [cell("Time", time(one.at)), cell("Change", one.change.replace("_", " ")), cell("Interface", one.interface),
-         cell("Device", one.name or one.device), cell("Details", one.text)]
+        [cell("Time", short_time(one.at)), cell("Change", one.change.replace("_", " ")),
+         cell("Interface", one.interface), cell("Device", one.name or one.device), cell("Details", one.text)]
         for one in status.changes
     ]  # fmt: skip
     return _table(("Time", "Change", "Interface", "Device", "Details"), rows)

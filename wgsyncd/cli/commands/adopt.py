@@ -21,7 +21,7 @@ from msgspec import Struct
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.doctor import files
 from wgsyncd.cli.explain_report import CountersReport
-from wgsyncd.cli.output import Line, short_time
+from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
@@ -29,7 +29,7 @@ from wgsyncd.core.inspect.adopt import Action, Adoption, LivePeer, Match, adopt
 from wgsyncd.core.inspect.finding import Finding, Severity
 from wgsyncd.core.model import PublicKey, encode_key, fingerprint
 from wgsyncd.core.reasons import TransitionKind
-from wgsyncd.core.words import counted
+from wgsyncd.core.words import counted, short_time
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview

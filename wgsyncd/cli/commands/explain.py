@@ -19,7 +19,7 @@ from msgspec import structs
 from wgsyncd.cli import options, output, wiring
 from wgsyncd.cli.explain_access import PolicyReport, policy_lines, policy_report
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
-from wgsyncd.cli.output import Line, Parts, ago, short_time
+from wgsyncd.cli.output import Line, Parts, ago
 from wgsyncd.cli.table import WHOLE, Column, fit
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
@@ -32,7 +32,7 @@ from wgsyncd.core.network import Network, parse_host
 from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.policies.model import Ruleset
 from wgsyncd.core.policies.plan import AccessPlan
-from wgsyncd.core.words import seconds_between
+from wgsyncd.core.words import seconds_between, short_time
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report, with_traffic

@@ -17,13 +17,13 @@ import msgspec
 
 from wgsyncd.cli import client, devices_table, options, output, wiring
 from wgsyncd.cli.commands import devices, plan
-from wgsyncd.cli.output import Line, Parts, ago, short_time
+from wgsyncd.cli.output import Line, Parts, ago
 from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.core.inspect.periods import format_bytes
-from wgsyncd.core.words import counted, seconds_between
+from wgsyncd.core.words import counted, seconds_between, short_time
 from wgsyncd.engine import status_report
 from wgsyncd.engine.devices_report import Selection
 from wgsyncd.engine.recent_report import RecentChange

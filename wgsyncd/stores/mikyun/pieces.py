@@ -15,8 +15,9 @@ in an open piece leave with the row of the baseline, and then the columns show t
 So every byte of the present bucket goes to an open piece, if its device has one.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from wgsyncd.core.model import NO_BYTES, Counters
 from wgsyncd.core.records import PeerId
@@ -130,7 +131,7 @@ def close_of(connection: Connection, node: str, peers: Sequence[PeerId]) -> None
     for at in range(0, len(peers), AT_ONCE):
         part = peers[at : at + AT_ONCE]
         where = f"node = %s AND (interface, public_key) IN ({', '.join(['(%s, %s)'] * len(part))})"
-        close(connection, where, (node, *_flat(part)))
+        close(connection, where, (node, *chain.from_iterable(part)))
 
 
 def close(connection: Connection, where: str, values: Values) -> None:
@@ -143,7 +144,3 @@ def close(connection: Connection, where: str, values: Values) -> None:
                 WHERE {where} AND open_bucket > 0 GROUP BY device, {open_time} ORDER BY device, {open_time} {ADD}""",  # noqa: S608
             values,
         )
-
-
-def _flat(rows: Iterable[Iterable[object]]) -> tuple[object, ...]:
-    return tuple(value for row in rows for value in row)

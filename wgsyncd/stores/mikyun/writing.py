@@ -13,6 +13,7 @@ locked. The application waits for locked devices, so the node's own rows are wri
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditEvent
@@ -217,7 +218,7 @@ class StateWriter:
             places = ", ".join(["(%s, %s)"] * len(writes.removed))
             self.connection.execute(
                 f"DELETE FROM wgsyncd_peers WHERE node = %s AND (interface, public_key) IN ({places})",  # noqa: S608
-                (self.node, *_flat(writes.removed)),
+                (self.node, *chain.from_iterable(writes.removed)),
             )
         self._keep_checkpoints(writes)
 
@@ -245,7 +246,7 @@ class StateWriter:
         for at in range(0, len(rows), AT_ONCE):
             part = rows[at : at + AT_ONCE]
             places = ", ".join([f"({', '.join(['%s'] * len(part[0]))})"] * len(part))
-            self.connection.execute(f"INSERT INTO {into} VALUES {places}{rest}", _flat(part))  # noqa: S608
+            self.connection.execute(f"INSERT INTO {into} VALUES {places}{rest}", tuple(chain.from_iterable(part)))  # noqa: S608
 
 
 class _Unposted(RolledBack):
@@ -256,7 +257,3 @@ def _obstacle(error: StoreError) -> tuple[Obstacle, str]:
     if error is TIME_IS_UP:
         return Obstacle.LATE, ""
     return (Obstacle.LOCKED, "") if error.code is StoreErrorCode.LOCKED else (Obstacle.REFUSED, str(error))
-
-
-def _flat(rows: Iterable[Values]) -> tuple[object, ...]:
-    return tuple(value for row in rows for value in row)
