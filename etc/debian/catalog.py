@@ -25,6 +25,7 @@ SECTIONS = {
     "another program changed the packet filter": "WgsyncdFilterChanged",
     "the packet filter cannot be changed, so it is replaced as a whole": "WgsyncdFilterChanged",
     "clients route other addresses than their policies allow": "WgsyncdStaleProfiles",
+    "several devices have one address, so it reaches nothing": "WgsyncdSharedAddresses",
     "admin_logs refuses audit rows: they wait in wgsyncd_unwritten": "WgsyncdAuditWaits",
     "audit_logs refuses audit rows: they wait in wgsyncd.unwritten": "WgsyncdAuditWaits",
     "audit rows are lost: wgsyncd_unwritten refuses them too": "WgsyncdAuditWaits",

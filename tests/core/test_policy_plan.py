@@ -70,9 +70,11 @@ def test_an_address_of_two_interfaces_reaches_nothing(frozen: bool, is_partial: 
     plan = planned(both, tables(ALL_OPEN), there, is_partial=is_partial)
     assert plan.withdrawn == {parse_host("10.8.0.2")}
     assert plan.wanted.elements == {parse_host("10.8.0.3"): Element("dev-3", OPEN.profile)}
+    assert plan.shared == {parse_host("10.8.0.2"): ("dev-2", "dev-99")}
     assert not plan.withheld
     moving = [device(2, frozen=True), device(2, interface="wg1", stays=False)]
-    assert planned(moving, tables(ALL_OPEN), there).wanted.elements.keys() == {parse_host("10.8.0.2")}
+    moved = planned(moving, tables(ALL_OPEN), there)
+    assert moved.wanted.elements.keys() == {parse_host("10.8.0.2")} and not moved.shared
     again = planned(both, tables(ALL_OPEN), plan.wanted, is_partial=is_partial)
     assert (again.wanted, again.changes, again.withdrawn) == (plan.wanted, (), frozenset())
     assert planned(both[:2], tables(ALL_OPEN), plan.wanted).wanted.elements.keys() == (

@@ -42,6 +42,16 @@ def test_a_policy_without_effect_on_the_change_parts_nobody() -> None:
     assert diff.count == len(DEVICES)
 
 
+def test_an_address_of_two_devices_is_named_with_both() -> None:
+    """The second one has no row that anybody knows."""
+    other = device(99, "10.8.0.2", interface="wg1")._replace(id="", owner="")
+    plan = plan_access(
+        [*DEVICES, other], tables(), PolicySettings(), RemovalLimits(3, 0.2, 3), None, None, tunnels=frozenset()
+    )
+    (shared,) = access_report.access_report(plan, Labels([DeviceName(2, "dev-2", "alice", "laptop")])).shared
+    assert (shared.address, shared.devices) == ("10.8.0.2", ["a peer without a row", "laptop of alice"])
+
+
 def test_what_waits_comes_first_and_long_lists_are_cut() -> None:
     texts = [f"10.{n}.0.0/24" for n in range(access_report.MOST + 3)]
     wide = tables(policy(1, "allow", *texts, to=OF_ALICE))

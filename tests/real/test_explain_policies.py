@@ -13,6 +13,7 @@ from tests.nexavpn_sides import named
 from tests.postgres import PrivatePostgres
 from tests.real.nexavpn_bench import Bench, opened
 from tests.real.running import Ear, wait
+from tests.samples import address
 from tests.samples import text as key_text
 
 
@@ -198,3 +199,32 @@ def test_plan_shows_who_gains_and_loses_which_range_by_which_policy(bench: Bench
     start(bench)
     wait(lambda: "192.0.2." in bench.world.server.run("nft", "list", "ruleset"), "the new policy")
     assert "no changes" in bench.daemon.cli("plan").stdout
+
+
+def test_an_address_of_two_devices_is_named_with_both_until_one_has_another(bench: Bench) -> None:
+    configure(bench, '["10.251.0.0/24"]\naddresses', '["10.200.0.0/24"]\naddresses')
+    bench.tables.insert(6, "wg1", assigned_ip=address(5))
+    bench.daemon.start()
+    begins, ends = "several devices have one address, so it reaches nothing", "no address belongs to several devices"
+    wait(lambda: bench.daemon.lines(event=begins), "the line of the log")
+    (line,) = bench.daemon.lines(event=begins)
+    assert (line["addresses"], sorted(line["called"])) == ([address(5)], ["laptop 5 of alice", "laptop 6 of alice"])
+    also = f"its address {address(5)} also belongs to laptop 6 of alice, so its policies have no effect"
+    shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout
+    assert shown.splitlines()[1] == f"It reaches nothing: {also}. Give one of the devices another address"
+    assert f"reaches    nothing: {also}\n" in shown
+    refused = f"10.1.0.1 is refused: {also}. Give one of the devices another address."
+    assert told(bench, "10.1.0.1") == refused
+    both = f"{address(5)} reaches nothing, because it belongs to laptop 5 of alice, laptop 6 of alice"
+    assert f"? {both}" in bench.daemon.cli("plan", code=None).stdout
+    status = bench.daemon.cli("status", code=None).stdout
+    assert "addresses: 1 address belongs to several devices. Such an address reaches nothing" in status
+    assert f"{address(5)} " not in bench.world.server.run("nft", "list", "map", "inet", "wgsyncd", "devices4")
+
+    for table in ("wireguard_peers", "ip_allocations"):
+        column = "assigned_ip" if table == "wireguard_peers" else "address"
+        bench.tables.sql(f"UPDATE {table} SET {column} = %s WHERE device_id = %s", address(6), bench.tables.id(6))
+    wait(lambda: [one for one in bench.daemon.lines() if one["event"].startswith(ends)], "the end")
+    assert len(bench.daemon.lines(event=begins)) == 1
+    assert told(bench, "10.1.0.1").endswith(SAME)
+    assert both not in bench.daemon.cli("plan", code=None).stdout

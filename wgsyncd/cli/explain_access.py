@@ -1,11 +1,12 @@
 """Makes the part of `wgsyncd explain --json` about policies, with the answer to `--to`."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from msgspec import Struct, structs
 
 from wgsyncd.core.inspect.explain import Explanation
+from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import PublicKey, plain_id
 from wgsyncd.core.network import Network, as_networks, parse_host, parse_network
 from wgsyncd.core.policies.explain import (
@@ -22,8 +23,8 @@ from wgsyncd.core.policies.model import Access, AccessPolicy, Device, PolicySett
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.policies.resolve import Rule
 from wgsyncd.core.words import counted
+from wgsyncd.engine.access_report import SharedAddress, called
 
-MOST = 5  # ranges, or policies that would allow an address, in text
 NO_KEY = PublicKey(b"")
 
 
@@ -53,7 +54,7 @@ class AddressReport(Struct, frozen=True, kw_only=True):
 
     address: str
     allowed: bool  # by the tables
-    why: str  # "policy", "no policy", "always", "no address" or "not judged"
+    why: str  # "policy", "no policy", "always", "no address", "not judged" or "shared address"
     policy: str  # the name of the policy that decides, or ""
     range: str  # the destination of that policy that covers the address, or ""
     overruled: list[str]  # names of later policies that cover the address, too
@@ -73,6 +74,9 @@ class PolicyReport(Struct, frozen=True, kw_only=True):
     dns_servers: list[str]  # that it reaches at port 53
     installed: list[str] | None  # ranges that the packet filter lets it reach now. null: it has no entry of the device
     withheld: bool  # the guard keeps its old access until an admin approves
+    shared: list[
+        SharedAddress
+    ]  # its addresses that other devices have, too, with these. Its policies have no effect then
     stale: bool  # its client routes other addresses than its policies are about
     filter_error: str  # why the packet filter could not be asked, or ""
     to: AddressReport | None
@@ -80,16 +84,17 @@ class PolicyReport(Struct, frozen=True, kw_only=True):
 
 def policy_report(
     found: Explanation, tables: PolicyTables | None, settings: PolicySettings, plan: AccessPlan | None,
-    ruleset: Ruleset | str | None, to: Network | None, own: Set[Network], *, kept: bool,
+    ruleset: Ruleset | str | None, to: Network | None, own: Set[Network], names: Labels, *, kept: bool,
 ) -> PolicyReport:  # fmt: skip
     """The report. ``ruleset``: the packet filter's, or why it could not be asked. ``tables``: None if not enforced.
 
-    ``own``: the gateway's own addresses. ``kept``: the device's key is in peers.always_keep.
+    ``own``: the gateway's own addresses. ``names``: what people call devices.
+    ``kept``: the device's key is in peers.always_keep.
     """
     if tables is None:
         answer = _not_judged(to, "the setting policies.enforce is false", found) if to is not None else None
         return PolicyReport(enforced=False, kept=kept, policies=[], allowed=[], dns_servers=[], installed=None,
-                            withheld=False, stale=False, filter_error="", to=answer)  # fmt: skip
+                            withheld=False, shared=[], stale=False, filter_error="", to=answer)  # fmt: skip
     device, there = _device(found), ruleset if isinstance(ruleset, Ruleset) else None
     rules, access = rules_of(device, tables, settings)
     groups = {group.id: group.name for group in tables.groups}
@@ -102,6 +107,7 @@ def policy_report(
         dns_servers=sorted(one.address for one in tables.dns_servers) if settings.dns else [],
         installed=installed.texts() if installed is not None else None,
         withheld=plan is not None and device.id in plan.withheld,
+        shared=_shared(plan, device.id, names) if plan is not None else [],
         stale=plan is not None and device.id in plan.stale,
         filter_error=ruleset if isinstance(ruleset, str) else "",
         to=None,
@@ -113,6 +119,8 @@ def policy_report(
     if to in own and not settings.judges_local:
         why = 'it is the gateway\'s own address, and the setting policies.local is "leave"'
         return structs.replace(made, to=_not_judged(to, why, found))
+    if made.shared:
+        return structs.replace(made, to=_nothing(to, made.shared))
     verdict = explain_address(device, to, tables, settings, there)
     answer = _address(to, verdict, made, found, has_table=there is not None)
     free = there.free if there is not None else Access.of(settings.free_sources)
@@ -127,6 +135,27 @@ def _not_judged(to: Network, why: str, found: Explanation) -> AddressReport:
     text = f"{to.address} is not refused here: {why}.{peer}"
     return AddressReport(address=to.address, allowed=True, why="not judged", policy="", range="", overruled=[],
                          missed=[], dns=False, installed=None, text=text)  # fmt: skip
+
+
+def _shared(plan: AccessPlan, device: str, names: Labels) -> list[SharedAddress]:
+    return [
+        SharedAddress(address=host.address, devices=called((one for one in ids if one != device), names))
+        for host, ids in plan.shared.items()
+        if device in ids
+    ]
+
+
+def shared_text(shared: Iterable[SharedAddress]) -> str:
+    """Why the policies of a device have no effect."""
+    whose = " and ".join(f"its address {one.address} also belongs to {', '.join(one.devices)}" for one in shared)
+    return f"{whose}, so its policies have no effect"
+
+
+def _nothing(to: Network, shared: Sequence[SharedAddress]) -> AddressReport:
+    """The answer about an address while another device has the device's own address."""
+    text = f"{to.address} is refused: {shared_text(shared)}. Give one of the devices another address."
+    return AddressReport(address=to.address, allowed=False, why="shared address", policy="", range="", overruled=[],
+                         missed=[], dns=False, installed=False, text=text)  # fmt: skip
 
 
 def _device(found: Explanation) -> Device:
@@ -211,7 +240,7 @@ def _sentences(to: Network, verdict: Verdict, policies: int) -> Iterator[str]:
         yield f"{said}: the device has no IPv{4 if len(to.packed) == 4 else 6} address."
     else:
         none = f"{counted(policies, 'policy', 'policies')} of the device, and none covers it"
-        yield f"{said}: there {'is' if policies == 1 else 'are'} {none}." if policies else f"{said}: {_NO_POLICY}."
+        yield f"{said}: there {'is' if policies == 1 else 'are'} {none}." if policies else f"{said}: {NO_POLICY}."
     for policy, why in verdict.missed[:2]:
         yield f"P{_title(policy)[1:]} would allow it, but {_MISSED[why]}."
     if verdict.dns and not verdict.allowed:
@@ -220,7 +249,7 @@ def _sentences(to: Network, verdict: Verdict, policies: int) -> Iterator[str]:
 
 _NO_PEER = "The device has no peer now, so nothing of it passes."
 _FREE = "But it may begin flows to the device: policies.free_sources has it, or a peer of peers.always_keep."
-_NO_POLICY = "no policy applies to the device"
+NO_POLICY = "no policy applies to the device"
 _MISSED = {
     Missed.DELETED: "it is deleted",
     Missed.INACTIVE: "it is not active",
@@ -247,37 +276,3 @@ def _now(verdict: Verdict, known: PolicyReport, found: Explanation, *, has_table
         return "The packet filter does the same now."
     why = "the guard keeps the old access: see `wgsyncd plan`" if known.withheld else "the next cycle changes that"
     return f"The packet filter still {'allows' if verdict.installed else 'refuses'} it: {why}."
-
-
-def policy_lines(report: PolicyReport) -> Iterator[tuple[str, str]]:
-    """The policies and what follows from them, as labels and texts."""
-    if not report.enforced:
-        yield "policies", "are not enforced by the configuration: nothing is refused here"
-        return
-    if report.kept:
-        yield "policies", "do not judge it: its key is in peers.always_keep"
-        return
-    if not report.policies:
-        yield "policies", f"none: {_NO_POLICY}"
-    for number, one in enumerate(report.policies, 1):
-        covers = ", ".join([*one.destinations, *["all addresses"] * one.full_tunnel]) or "nothing"
-        fault = f" ({one.fault})" if one.fault else ""
-        whose = " and ".join(one.targets)
-        yield "policies" if number == 1 else "", f"{number}. {one.effect} {covers}: {one.name!r}{fault}"
-        yield "", f"   priority {one.priority}, for {whose}"
-    dns = f"port 53 of {', '.join(report.dns_servers)}" if report.dns_servers else ""
-    yield "reaches", ", ".join(filter(None, (*_first(report.allowed), dns))) or "nothing"
-    if report.filter_error:
-        yield "filter", f"cannot be asked: {report.filter_error}"
-    elif report.installed is None:
-        yield "filter", "has no entry of the device: nothing of it passes"
-    elif report.installed != report.allowed:
-        why = ", because the guard keeps its old access (wgsyncd plan)" if report.withheld else ""
-        yield "filter", f"lets it reach {', '.join(_first(report.installed)) or 'nothing'} now{why}"
-    if report.stale:
-        yield "client", "its client profile is stale: it routes other addresses. Issue the device's configuration again"
-
-
-def _first(ranges: Sequence[str]) -> list[str]:
-    more = len(ranges) - MOST
-    return [*ranges[:MOST], f"{more} more ranges"] if more > 1 else list(ranges)

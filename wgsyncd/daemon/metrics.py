@@ -186,6 +186,7 @@ def _policies(status: DaemonStatus) -> Iterator[Metric]:
         ("filter_elements", "Addresses of devices in the packet filter.", one.devices),
         ("filter_profiles", "Access lists: addresses that devices share in the packet filter.", one.profiles),
         ("stale_profiles", "Client profiles with other addresses than policies allow.", one.stale_profiles),
+        ("shared_addresses", "Addresses of several devices, which reach nothing.", one.shared_addresses),
         ("access_withheld_devices", "Devices whose loss of access waits for an approval.", one.withheld),
     ):
         yield _gauge(name, text, value)

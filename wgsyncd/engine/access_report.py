@@ -40,6 +40,13 @@ class AccessDiff(Struct, frozen=True, kw_only=True):
     withheld: bool  # the devices keep what they have until an admin approves
 
 
+class SharedAddress(Struct, frozen=True, kw_only=True):
+    """An address that several devices have. It reaches nothing, because the packet filter cannot tell them apart."""
+
+    address: str
+    devices: list[str]  # what people call them, or their ids
+
+
 class AccessReport(Struct, frozen=True, kw_only=True):
     """What the policies do to the access of devices that have a peer or get one."""
 
@@ -52,6 +59,7 @@ class AccessReport(Struct, frozen=True, kw_only=True):
     limit: float  # so many devices may lose all access in the window without an approval
     window: float  # seconds. 0: this plan alone
     recent: int  # other devices that lost all access in the window
+    shared: list[SharedAddress]  # the first ones
 
 
 def access_report(plan: AccessPlan, names: Labels) -> AccessReport:
@@ -65,7 +73,16 @@ def access_report(plan: AccessPlan, names: Labels) -> AccessReport:
         limit=plan.verdict.limit,
         window=plan.verdict.window,
         recent=plan.verdict.recent,
+        shared=[
+            SharedAddress(address=host.address, devices=called(ids, names))
+            for host, ids in list(plan.shared.items())[:MOST]
+        ],
     )
+
+
+def called(devices: Iterable[str], names: Labels) -> list[str]:
+    """What people call these devices, or their ids. "" is the id of a peer that no row is about."""
+    return sorted(redact(names.of(one) or one or "a peer without a row") for one in devices)
 
 
 def _diffs(changes: Iterable[AccessChange], names: Labels, *, withheld: bool) -> list[AccessDiff]:

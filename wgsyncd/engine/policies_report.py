@@ -16,6 +16,7 @@ class PoliciesReport:
     profiles: int  # lists of addresses that devices share
     withheld: int  # devices that would lose all access, and keep it until an admin approves
     stale_profiles: int  # devices whose client routes other addresses than their policies are about
+    shared_addresses: int  # addresses that several devices have, and that reach nothing
     plan: str  # the plan id that the admin approves. "" if nothing is withheld
     changes: int  # transactions of the packet filter
     drifts: int  # how often another program had changed the table
@@ -37,6 +38,7 @@ def policies_report(status: DaemonStatus) -> PoliciesReport | None:
         profiles=found.profiles,
         withheld=found.withheld,
         stale_profiles=found.stale_profiles,
+        shared_addresses=found.shared_addresses,
         plan=found.plan_id,
         changes=found.changes,
         drifts=found.drifts,

@@ -144,6 +144,9 @@ def _policies(report: StatusReport) -> Iterator[Finding]:
         why = f"{counted(policies.withheld, 'device')} would lose all access, and the guard keeps it"
         why = f"NOTHING WAS TAKEN AWAY: {why}. {wording.RESTORE}. Meant? wgsyncd approve {policies.plan}"
         yield fault("access", why, "wgsyncd plan")
+    if policies is not None and policies.shared_addresses:
+        told = counted(policies.shared_addresses, "address belongs", "addresses belong")
+        yield warning("addresses", f"{told} to several devices. Such an address reaches nothing", "wgsyncd plan")
 
 
 def _rows(report: StatusReport) -> Iterator[Finding]:

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Sequence
 from msgspec import structs
 
 from wgsyncd.cli import options, output, wiring
-from wgsyncd.cli.explain_access import PolicyReport, policy_lines, policy_report
+from wgsyncd.cli.access_lines import policy_lines, policy_verdict
+from wgsyncd.cli.explain_access import PolicyReport, policy_report
 from wgsyncd.cli.explain_report import WAITS, CountersReport, ExplainReport, PeerReport, explain_report
 from wgsyncd.cli.output import Line, Parts, ago
 from wgsyncd.cli.table import WHOLE, Column, fit
@@ -109,7 +110,8 @@ def _policies(
         ruleset = str(error)
     own = frozenset(host for one in settings.interfaces.values() for host in one.own_hosts)
     kept = found.key in settings.peers.always_keep
-    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to, own, kept=kept)
+    names = Labels.of_rows(view.snapshot.rows)
+    return policy_report(found, view.snapshot.policies, policies, plan, ruleset, to, own, names, kept=kept)
 
 
 def _find(text: str, view: Preview, store: DeviceSource, reports: ReportSource) -> DeviceRow:
@@ -183,11 +185,8 @@ def _lines(report: ExplainReport, *, verbose: bool = False) -> Iterator[Parts]:
     """Everything, in blocks that an empty line separates. The verdict is the last block, too, for a small screen."""
     policies = report.policies
     verdict: list[Parts] = [(f"{report.name or report.device} {report.verdict}", "head")]
-    if policies is not None and (to := policies.to) is not None:
-        verdict.append((to.text, "ok" if to.allowed else "fault"))
-    elif policies is not None and policies.enforced and not policies.kept and not policies.allowed:
-        kept = ". The guard keeps its old access: see filter below" if policies.withheld else ": see policies below"
-        verdict.append((f"No policy lets it reach an address{kept}", "held"))
+    if policies is not None:
+        verdict += policy_verdict(policies)
     verdict += [(one, "held") for one in re.split(r"(?<=\.) (?=[A-Z])", report.advice) if one]
     yield from verdict
     yield "", ""

@@ -96,6 +96,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
             lines += _interface(name, peers.get(name), ours, width)
     lines += [(f"> row {one.row} ({one.device}): {one.text}", "") for one in report.transitions]
     lines += _access(report.access) if report.access is not None else []
+    shared = report.access.shared if report.access is not None else []
     lines += _bandwidth(report.bandwidth) if report.bandwidth is not None else []
     lines = lines or [("no changes", "")]
     if report.rejected:
@@ -105,6 +106,10 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
     for row in report.rejected:
         lines.append((f"? row {row.row} ({row.name or row.device}), {row.reason}: {row.detail}", "warning"))
     lines += [(f"? {one.name} {one.text}", "warning") for one in report.conditions]
+    lines += [
+        (f"? {one.address} reaches nothing, because it belongs to {', '.join(one.devices)}", "warning")
+        for one in shared
+    ]
     return [*lines, *_verdict(report)]
 
 

@@ -4,7 +4,7 @@ An address never passes from one device to another in one step. Its element and 
 change, then the other device gets its element.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,6 +71,7 @@ class AccessPlan:
     faults: tuple[PolicyFault, ...]
     verdict: AccessVerdict
     stale: frozenset[str]  # ids of the devices whose client routes other addresses
+    shared: Mapping[Network, tuple[str, ...]]  # by address that reaches nothing: ids of the devices that have it
 
     @property
     def plan_id(self) -> str:
@@ -105,18 +106,17 @@ def plan_access(
     nothing, and the guard does not ask.
     """
     resolver, there = Resolver(tables, settings), found or NOTHING
-    first: dict[Network, str] = {}
-    shared = {host for device in devices for host in device.hosts if first.setdefault(host, device.id) != device.id}
+    shared = _shared(devices)
     before = {device.id: installed_access(device, there) or NO_ACCESS for device in devices if not device.is_frozen}
     after = {
-        device.id: resolver.access(device) if shared.isdisjoint(device.hosts) else NO_ACCESS
+        device.id: resolver.access(device) if shared.keys().isdisjoint(device.hosts) else NO_ACCESS
         for device in devices if not device.is_frozen
     }  # fmt: skip
     counted = frozenset(
         device.id
         for device in devices
         if device.stays and not device.is_frozen and before[device.id] != after[device.id]
-        and shared.isdisjoint(device.hosts) and not before[device.id].less(resolver.always).is_empty
+        and shared.keys().isdisjoint(device.hosts) and not before[device.id].less(resolver.always).is_empty
         and after[device.id].less(resolver.always).is_empty
     )  # fmt: skip
     is_emptied = not any(rule.allows for rule in resolver.rules)
@@ -173,4 +173,17 @@ def plan_access(
         changes=tuple(one for one in changes if one.device not in held),
         held=tuple(one for one in changes if one.device in held),
         faults=resolver.faults, verdict=verdict, stale=stale_profiles(devices, tables, resolver),
+        shared={host: tuple(sorted(ids)) for host, ids in sorted(shared.items())},
     )  # fmt: skip
+
+
+def _shared(devices: Iterable[Device]) -> dict[Network, set[str]]:
+    """The addresses that several devices have, and the ids of these devices."""
+    first: dict[Network, str] = {}
+    shared: dict[Network, set[str]] = {}
+    for device in devices:
+        for host in device.hosts:
+            other = first.setdefault(host, device.id)
+            if other != device.id:
+                shared.setdefault(host, {other}).add(device.id)
+    return shared

@@ -42,6 +42,7 @@ class FilterStatus:
     forgotten_flows: int = 0
     withheld: int = 0  # devices that keep their access until an admin approves
     stale_profiles: int = 0  # devices whose client routes other addresses than their policies are about
+    shared_addresses: int = 0  # addresses that several devices have, and that reach nothing
     plan_id: str = ""  # what the admin approves. "" if nothing is withheld
     accepted: Traffic = NO_TRAFFIC
     refused: Mapping[str, Traffic] = field(default_factory=dict)  # by interface

@@ -4,13 +4,11 @@ What the table has is verified after each change, and whenever anybody has commi
 what was last wanted is put right at once, and the log names the process that did it.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from wgsyncd import log
-from wgsyncd.core.audit import ACCESS, AuditAction, AuditFacts, Happening
-from wgsyncd.core.inspect.names import Labels
+from wgsyncd.core.audit import AuditAction, AuditFacts, Happening
 from wgsyncd.core.model import DeviceRow, InterfaceState
 from wgsyncd.core.network import Network
 from wgsyncd.core.peers.guard import Decision
@@ -23,12 +21,10 @@ from wgsyncd.dataplane.nftables.netfilter import Netfilter
 from wgsyncd.dataplane.nftables.news import News
 from wgsyncd.dataplane.nftables.nft import Nft
 from wgsyncd.dataplane.nftables.rules import ACCEPTED, refused_counter
+from wgsyncd.dataplane.nftables.telling import Teller
 from wgsyncd.dataplane.nftables.view import FilterSettings, plan_filter
 from wgsyncd.errors import FilterError
 from wgsyncd.ports import Phase, Snapshot
-
-SHOWN = 5  # devices that a line of the log names
-TOLD = 3600.0  # seconds: so long another repair after the same program is not audited
 
 
 class PacketFilter:
@@ -51,11 +47,9 @@ class PacketFilter:
         self._news = News(netfilter)
         self._shape: Shape | None = None  # how this nft shows the chains, if it shows them in another way
         self._counters: Mapping[str, Traffic] | None = None  # by name, as last read
-        self._changed = log.OnChange()
         self._rows: Sequence[DeviceRow] = ()  # of the last plan
         self.happenings: list[Happening] = []
-        self._told: dict[str, float] = {}  # by program: monotonic seconds when a repair was last told
-        self._most_withheld = 0  # devices, when a withheld loss of access was last told
+        self._teller = Teller(self.status, self.happenings)
         self._is_new = False  # the table was made at start, so its devices may have had flows before it
 
     # -- the port
@@ -73,7 +67,7 @@ class PacketFilter:
     def apply(self, phase: Phase, plan: AccessPlan | None, actual: Mapping[str, InterfaceState]) -> None:
         """Withdraw elements and forget their flows, or grant the rest in one transaction."""
         if plan is not None and phase is Phase.WITHDRAW:
-            self._tell(plan)
+            self._teller.tell(plan, self._rows)
             self._withdraw(plan)
         elif plan is not None and phase is Phase.GRANT:
             self._grant(plan, actual)
@@ -133,7 +127,7 @@ class PacketFilter:
         finally:  # Only now is the culprit sure: the kernel counts a commit before it tells who made it.
             self._log.warning("another program changed the packet filter", process=self.status.culprit or "unknown")
         self.status.restorations += 1
-        self._tell_repair()
+        self._teller.tell_repair()
         self._log.warning("the packet filter is as before again", devices=self.status.devices)
         return True
 
@@ -162,38 +156,6 @@ class PacketFilter:
             counts = plan.counts._asdict()
             self._log.info("access changed", **counts)
             self.happenings.append((AuditAction.ACCESS_CHANGED, AuditFacts(**counts)))
-
-    def _tell(self, plan: AccessPlan) -> None:
-        """Log what needs an admin, when it begins."""
-        self.status.withheld, self.status.plan_id = len(plan.withheld), plan.plan_id if plan.withheld else ""
-        self.status.stale_profiles, count = len(plan.stale), len(plan.withheld)
-        if self._changed("stale", bool(plan.stale)) and plan.stale:
-            some = sorted(plan.stale)[:SHOWN]
-            labels = Labels.of_rows(self._rows, some)
-            self._log.warning(
-                "clients route other addresses than their policies allow", profiles=len(plan.stale), devices=some,
-                called=[labels.of(one) or "?" for one in some],
-            )  # fmt: skip
-        if self._changed("withheld", plan.plan_id if count else "") and count >= 2 * self._most_withheld and count:
-            todo = f"A mistake? Restore the rows, and do nothing else. Meant? wgsyncd approve {plan.plan_id}"
-            said = "NOTHING WAS TAKEN AWAY: the guard keeps the access of devices"
-            self._log.error(said, devices=count, plan=plan.plan_id, todo=todo)
-            facts = AuditFacts(condition=ACCESS, count=count, plan=plan.plan_id)
-            self.happenings.append((AuditAction.GUARD_TRIPPED, facts))
-            self._most_withheld = count
-        if not count:
-            self._most_withheld = 0
-        for fault in plan.faults:
-            if self._changed(fault, "faulty"):
-                self._log.warning("policy is faulty", policy=fault.name, part=fault.kind.value, text=fault.text[:45])
-
-    def _tell_repair(self) -> None:
-        """Audit a repair, of one program once an hour. Two daemons in one network namespace would fill the trail."""
-        name, now = self.status.culprit.partition(" (")[0], time.monotonic()
-        if now - self._told.get(name, -TOLD) >= TOLD:
-            self._told[name] = now
-            facts = AuditFacts(count=self.status.devices, program=self.status.culprit or "unknown")
-            self.happenings.append((AuditAction.RULESET_RESTORED, facts))
 
     def _forget(self, hosts: frozenset[Network] | set[Network]) -> None:
         if hosts:
