@@ -19,7 +19,6 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.audit import NO_FACTS, AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import DeviceId, DeviceRow, Transition
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.peers.recording import changes_hands
 from wgsyncd.core.peers.subset import is_independent, select_subset
 from wgsyncd.core.reasons import TransitionKind
@@ -35,6 +34,7 @@ from wgsyncd.engine.planes import Planes
 from wgsyncd.engine.planner import Planner
 from wgsyncd.engine.recorder import Recorder
 from wgsyncd.engine.rest import Rest, begin_rest
+from wgsyncd.engine.revoker import Revoker
 from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
@@ -69,6 +69,7 @@ class Agent:
         self.has_conditions = False  # so a row may wait for what the last :meth:`reconcile_devices` has freed
         self.preempted = False  # the last piece of work left samples unposted because something urgent waited
         self._applier = Applier(self._interfaces, self._spooler, clock)
+        self._revoker = Revoker(self._planner, self._cache, self.planes, self._recorder, self._applier)
 
     def queue_audit(self, action: AuditAction, facts: AuditFacts = NO_FACTS) -> None:
         """Queue an audit row about the daemon itself. The next transaction writes the row."""
@@ -272,29 +273,22 @@ class Agent:
         return early | self._transitions.note(steps, applied)
 
     def _remove_revoked(self, samples: Samples) -> None:
-        """Remove peers that were revoked while ``samples`` are posted. The next cycle makes all other changes."""
-        now, monotonic, known = self.clock.now(), self.clock.monotonic(), self._cache.last_known
+        """Remove peers that were revoked while ``samples`` are posted."""
+        now, monotonic = self.clock.now(), self.clock.monotonic()
         later, snapshot = Samples(self._interfaces.read(create=False), now, monotonic), self.store.snapshot()
-        ended = {step.row.id for step in self._planner.due(snapshot.rows, later.actual, now)}  # must be committed first
-        revoked = self._planner.revocations(snapshot, later.actual, known, now) if known is not None else []
-        going = [change for change in revoked if change.row_id not in ended]
-        if going:
-            self._applier.apply_peers(Plan(tuple(going), 0, {}), samples, later)
+        ended = {step.row.id for step in self._planner.due(snapshot.rows, later.actual, now)}
+        self._revoker.remove_revoked(snapshot, ended, samples, later)
 
     def _degraded(
         self, samples: Samples, snapshot: Snapshot | None, steps: list[Transition],
         refused: frozenset[DeviceId] = frozenset(),
     ) -> None:  # fmt: skip
-        """Do what is safe while the store fails: spool the samples, and remove revoked peers within the guard.
-        If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed. The outcome
-        is recorded when the store is back. ``refused``: ids of rows that changed after ``snapshot`` was read."""
+        """Do what is safe while the store fails: spool the samples, and take away what nobody gives any more.
+        If the rows or the node state are unknown, only peers whose deadline passed (``steps``) are removed.
+        ``refused``: ids of rows that changed after ``snapshot`` was read."""
         self._rest = None
         self._spooler.keep(samples.without(self._applier.kept_last))
-        (actual, now, _), known = samples, self._cache.last_known
-        if snapshot is not None and known is not None:
-            going = [c for c in self._planner.revocations(snapshot, actual, known, now) if c.row_id not in refused]
-        else:
-            going = self._planner.expired(steps, actual) if self._state.rows_loaded else []
-        if going:
-            self._log.warning("database cannot be written: revoked peers are removed all the same", peers=len(going))
-            self._applier.apply_peers(Plan(tuple(going), 0, {}), samples)
+        if snapshot is not None and self._cache.last_known is not None:
+            self._revoker.follow(snapshot, refused, samples)
+        elif self._state.rows_loaded:
+            self._revoker.remove_expired(steps, samples)

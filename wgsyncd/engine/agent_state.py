@@ -10,7 +10,7 @@ from wgsyncd.core.model import DeviceRow, PublicKey
 from wgsyncd.core.peers.lifecycle import IssueId
 from wgsyncd.core.records import PeerId
 from wgsyncd.core.shaping.profiles import Choice
-from wgsyncd.core.state import NodeState
+from wgsyncd.core.state import NodeState, Removal
 from wgsyncd.core.usage.backlog import Backlog
 
 
@@ -62,7 +62,8 @@ class AgentState:
     # The guard: the admin who approved the plan that the next cycle applies.
     approver: str = ""
     approved_removals: frozenset[PeerId] = frozenset()  # approved, and not recorded yet
-    access_recorded: frozenset[str] = frozenset()  # ids of devices whose loss of access is recorded, maybe not done yet
+    losses: tuple[Removal, ...] = ()  # of access. They are remembered here until a commit records them
+    access_recorded: frozenset[str] = frozenset()  # ids of devices whose loss is remembered, and maybe not done yet
 
     # The recorder: the peers that somebody else removed within the hour, with the time when that was told.
     taken_out: dict[PeerId, float] = field(default_factory=dict)

@@ -96,6 +96,10 @@ class Planes:
         """Let every plane read its data plane and plan. No plane changes anything yet."""
         return Cycle(self._planes, snapshot, decision, self._attempt)
 
+    def judge(self, snapshot: Snapshot, decision: Decision) -> "Cycle":
+        """The same for the planes that judge access, and no others."""
+        return Cycle([plane for plane in self._planes if plane.judges], snapshot, decision, self._attempt)
+
     def _attempt(self, plane: Plane, what: str, piece: Callable[[], object]) -> bool:
         try:
             piece()

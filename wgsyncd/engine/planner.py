@@ -5,7 +5,7 @@ reads and writes neither kernel nor store.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
@@ -154,7 +154,8 @@ class Planner:
             self._sites, self._peers = sites, {}
 
     def _access_memory(self, node_state: NodeState, uptime: float) -> AccessMemory:
-        losses = (one for one in remembered(node_state.removals, uptime) if one.access)
+        every = (*node_state.removals, *self._state.losses)
+        losses = (one for one in remembered(every, uptime) if one.access)
         return AccessMemory(tuple(one._replace(at=one.at - uptime) for one in losses), self._state.access_recorded)
 
     def _policy_of_now(self) -> PeerPolicy:
@@ -189,14 +190,19 @@ class Planner:
         undone = {(c.kind, c.interface, c.public_key) for c in decision.plan.withheld}
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]
 
-    def revocations(self, snapshot: Snapshot, actual: Actual, known: NodeState, now: float) -> list[Change]:
-        """The removals of revoked peers, if the guard permits the plan's removals.
+    def revocations(
+        self, snapshot: Snapshot, actual: Actual, known: NodeState, now: float, stay: Collection[DeviceId]
+    ) -> Decision:
+        """A decision that does nothing but remove revoked peers, if the guard permits all removals that are due.
 
-        Nothing must be committed before these removals, unless the row's activation deadline has just passed.
+        Nothing must be committed before these removals, unless the row's activation deadline has just passed. The peers
+        of the rows with the ids ``stay`` stay.
         """
         # Ignore approvals. Without the store, they cannot be marked as used.
         decision = self.decide(snapshot._replace(approved=None), actual, known, now)
-        return [c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked]
+        revoked = (c for c in decision.plan.of(ChangeKind.REMOVE) if c.public_key in decision.desired.revoked)
+        going = tuple(change for change in revoked if change.row_id not in stay)
+        return replace(decision, plan=replace(decision.plan, changes=going))
 
     def expired(self, steps: Iterable[Transition], actual: Actual) -> list[Change]:
         """The removals of the peers that these transitions expire. Empty if they are more than the guard's limit.

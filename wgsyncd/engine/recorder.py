@@ -59,16 +59,26 @@ class Recorder:
             entry = AuditEvent(AuditAction.GUARD_APPROVED, self._node, facts)
             writes += WriteBatch(approval_used=True, audit=(entry,), ended=over)
         writes += WriteBatch(removals=self._peers_before_additions(decision, calendar))
-        going = frozenset[str]() if access is None or access.verdict.tripped else access.verdict.counted
-        if access is not None and (fresh := going - self._state.access_recorded):
-            loss = Removal(self._uptime(), len(fresh), 0, access.verdict.devices, access=True)
-            writes += WriteBatch(removals=(loss,))
+        self.note_loss(access)
+        writes += WriteBatch(removals=self._state.losses)
         if writes:
             self._cache.commit(writes, calendar)
-        if access is not None:
-            self._state.access_recorded = going
+        self._state.losses = ()
         if decision.approved:
             self._state.approver, self._state.approved_removals = "", decision.asked
+
+    def note_loss(self, access: AccessPlan | None) -> None:
+        """Let the guard remember which devices are about to lose all access. The next intent records it.
+
+        Until then, only this process knows it. None: nobody judges access, or the judge has failed.
+        """
+        if access is None:
+            return
+        going = frozenset[str]() if access.verdict.tripped else access.verdict.counted
+        if fresh := going - self._state.access_recorded:
+            loss = Removal(self._uptime(), len(fresh), 0, access.verdict.devices, access=True)
+            self._state.losses += (loss,)
+        self._state.access_recorded = going
 
     def _note_taken_out(self, decision: Decision, calendar: UsageCalendar) -> frozenset[PeerId]:
         """Count and log the peers that somebody else removed. Returns the ones that were told within the hour.

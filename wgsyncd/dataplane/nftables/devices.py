@@ -41,10 +41,9 @@ def live_devices(
                 kept += found.config.allowed_ips
             elif config is not None and key not in foreign:
                 want = wants.get(key)
-                is_frozen = want is None or config != want.config
                 row = want.row if want is not None else named.row(key)
                 name, owner = (row.device, row.owner) if row is not None else ("", "")
-                devices.append(Device(name, owner, _hosts(config.allowed_ips), interface, key, is_frozen=is_frozen))
+                devices.append(Device(name, owner, _hosts(config.allowed_ips), interface, key, is_frozen=want is None))
         for key, want in wants.items():
             if key not in state.peers and (interface, key) in changes:
                 hosts = _hosts(want.config.allowed_ips)
