@@ -244,6 +244,7 @@ def test_many_new_devices_come_in_portions_and_each_cycle_asks_for_the_next(
         told = f"{waiting} {'device waits' if waiting == 1 else 'devices wait'}"
         assert (told in shaped.shaping.trouble, shaped.shaping.ok) == (waiting > 0, not waiting)
         assert set(shaped.kernel()["wg0"]) == {key(number) for number in shaped.rates()}, "no peer is there without it"
+        assert (shaped.status.pending, shaped.state.reconciled) == ({}, not waiting), "nobody refused peers that wait"
         assert shaped.agent.planes.mend() == (waiting > 0), "the next check reconciles"
         shaped.account()
         assert shaped.agent.needs_reconcile == (waiting > 0)

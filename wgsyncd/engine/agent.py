@@ -158,13 +158,13 @@ class Agent:
         except StoreError:
             self._spooler.keep(counted.without(self._applier.kept_last))
             raise
-        remaining = self._planner.drift(decision, after, self._cache.current(calendar))
+        remaining = self._planner.drift(decision, after, self._cache.current(calendar), planes.waiting)
         if self._changed("drift", len(remaining)) and remaining:
             self._log.warning("drift after apply, tried again next cycle", peers=len(remaining))
         self._recorder.record_outcome(decision, after, calendar, snapshot=snapshot, missing=missing, planes=planes)
         update_from_reconcile(self.status, self.settings, decision, after, remaining, snapshot, now)
         self._accounting.refresh(now, refused)
-        self._state.reconciled = not remaining and not self._interfaces.read_errors
+        self._state.reconciled = not (remaining or planes.waiting or self._interfaces.read_errors)
         is_over = self.preempted or not self.planes.rest
         self._rest = None if is_over else begin_rest(digest, snapshot, decision, self._cache.loads, before)
         return decision

@@ -1,9 +1,8 @@
 """Applies plans to the peers and the planes beside them, and keeps the last samples of removed peers."""
 
-from wgsyncd.core.model import Change, ChangeKind, InterfaceState
-from wgsyncd.core.network import Network
+from wgsyncd.core.model import ChangeKind, InterfaceState
 from wgsyncd.core.peers.guard import Decision
-from wgsyncd.core.peers.plan import Plan
+from wgsyncd.core.peers.plan import Plan, gains_address
 from wgsyncd.core.records import PeerId
 from wgsyncd.engine.interfaces import Interfaces
 from wgsyncd.engine.planes import Cycle
@@ -29,10 +28,8 @@ class Applier:
         after = dict(samples.actual)
         for phase in Phase:
             if phase is Phase.PEERS:
-                plan = decision.plan if planes.is_ready else decision.plan.withhold(_gains_address)
-                if waiting := planes.waiting:
-                    plan = plan.withhold(lambda one: _gains_address(one) and _has_one_of(waiting, one))
-                after = self.apply_peers(plan, samples)
+                plan = decision.plan if planes.is_ready else decision.plan.withhold(gains_address)
+                after = self.apply_peers(plan.let_wait(planes.waiting), samples)
             planes.apply(phase, after)
         # Ignore interfaces that were re-created during apply. The next cycle handles them.
         return {name: state for name, state in after.items() if state.epoch == samples.actual[name].epoch}
@@ -49,14 +46,3 @@ class Applier:
         samples = Samples({state.name: state}, self._clock.now(), self._clock.monotonic())
         self._spooler.keep(samples, whole=False)
         self.kept_last.update((state.name, key) for key in state.peers)
-
-
-def _gains_address(change: Change) -> bool:
-    """Whether a peer comes or gets one more address. What a plane has for this address may still be another peer's."""
-    if change.desired is None or change.current is None:
-        return change.desired is not None
-    return not set(change.desired.allowed_ips) <= set(change.current.allowed_ips)
-
-
-def _has_one_of(addresses: frozenset[Network], change: Change) -> bool:
-    return change.desired is not None and not addresses.isdisjoint(change.desired.allowed_ips)

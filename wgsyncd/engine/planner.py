@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, PublicKey, Transition
-from wgsyncd.core.network import Networks
+from wgsyncd.core.network import Network, Networks
 from wgsyncd.core.peers import lifecycle
 from wgsyncd.core.peers.desired import PeerPolicy, build_desired
 from wgsyncd.core.peers.guard import AccessMemory, Decision, RemovalLimits, apply_guard
@@ -179,14 +179,17 @@ class Planner:
         peers, self._peers = self._peers, {}
         return peers
 
-    def drift(self, decision: Decision, after: Actual, node_state: NodeState) -> list[Change]:
+    def drift(
+        self, decision: Decision, after: Actual, node_state: NodeState, waiting: frozenset[Network] = frozenset()
+    ) -> list[Change]:
         """The changes that are still missing after a plan was applied, without the withheld ones.
 
-        ``after``: the peers read back. The result is empty if the plan had no changes.
+        ``after``: the peers read back. ``waiting``: addresses that no peer gets yet. The result is empty if the plan
+        had no changes.
         """
         if not decision.plan.changes:
             return []
-        plan = make_plan(decision.desired, after, node_state.records, self._policy_of_now())
+        plan = make_plan(decision.desired, after, node_state.records, self._policy_of_now()).let_wait(waiting)
         undone = {(c.kind, c.interface, c.public_key) for c in decision.plan.withheld}
         return [c for c in plan.changes if (c.kind, c.interface, c.public_key) not in undone]
 

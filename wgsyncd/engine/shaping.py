@@ -253,7 +253,10 @@ class Shaping:
             is_ok, dict(names), len(contracts), len(slowed), cycle.wanted.unknown, drift, self._trouble(cycle)
         )
         if self._changed("trouble", self._status.shaping.trouble) and self._status.shaping.trouble:
-            self._log.error("not everything is shaped, tried again next cycle", why=self._status.shaping.trouble)
+            if self._hurries:
+                self._log.info("more devices get their class in the next cycle", devices=self._left)
+            else:
+                self._log.error("not everything is shaped, tried again next cycle", why=self._status.shaping.trouble)
         self._audit.note(cycle.wanted.choices, self._fault(cycle), starts=cycle.starts)
 
     def _fault(self, cycle: ShapingCycle) -> str:
@@ -277,7 +280,8 @@ class Shaping:
             return f"{counted(len(cycle.plan.no_minor), 'device has', 'devices have')} no class: all numbers are taken"
         if cycle.waiting and not self._failed:
             waiting = counted(len(cycle.waiting), "device waits for its class", "devices wait for their class")
-            return f"{waiting}. The next cycles go on"
+            peers = "New peers wait, too" if self.waiting else "Peers do not wait"
+            return f"{waiting}, because one cycle makes {MOST_NEW}. {peers}. The next cycles go on"
         return _refusal(self._failed) if self._failed else ""
 
     def _note(self, what: str, error: ShapingError) -> None:

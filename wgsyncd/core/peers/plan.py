@@ -67,6 +67,23 @@ class Plan:
         going = tuple(c for c in self.changes if id(c) not in ids)
         return replace(self, changes=going, withheld=self.withheld + tuple(held))
 
+    def let_wait(self, addresses: frozenset[Network]) -> "Plan":
+        """This plan without the peers that come with one of these addresses, or get it."""
+        if not addresses:
+            return self
+        return self.withhold(
+            lambda one: (
+                one.desired is not None and not addresses.isdisjoint(one.desired.allowed_ips) and gains_address(one)
+            )
+        )
+
+
+def gains_address(change: Change) -> bool:
+    """Whether a peer comes or gets one more address. What a plane has for this address may still be another peer's."""
+    if change.desired is None or change.current is None:
+        return change.desired is not None
+    return not set(change.desired.allowed_ips) <= set(change.current.allowed_ips)
+
 
 def removals_id(removals: Iterable[Change]) -> str:
     """The plan id: 128 bits in hexadecimal digits that name exactly this set of removals, for an admin to approve."""
