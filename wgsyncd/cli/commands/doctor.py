@@ -70,15 +70,15 @@ class _Checks:
 
     def all(self) -> list[Finding]:
         """The findings of all checks, in order."""
-        unit = self._fact("unit", system.show, None)
+        unit = self._fact("unit", system.show)
         try:
-            pid, unseen = self._fact("daemon", lambda: client.running_daemon(self._file), None, UserError), ""
+            pid, unseen = self._fact("daemon", lambda: client.running_daemon(self._file), UserError), ""
         except UserError as error:
             pid, unseen = None, str(error)
         if not unseen:
             self._add("daemon", lambda: _daemons_own(self._file, pid))
         try:
-            settings = self._fact("configuration", lambda: load.load(self._file), None, ConfigError)
+            settings = self._fact("configuration", lambda: load.load(self._file), ConfigError)
         except ConfigError as error:
             if os.geteuid() and self._file.parent.exists() and not os.access(self._file, os.R_OK):
                 return [*self._found, warning("configuration", f"{error.faults[0]}", "sudo wgsyncd doctor")]
@@ -91,7 +91,7 @@ class _Checks:
 
     def _of_settings(self, settings: Settings, pid: int | None, unit: Mapping[str, str] | None) -> None:
         names = f"node {settings.node.name}, interfaces {', '.join(settings.interfaces)}"
-        who = self._fact("user", lambda: system.who(pid, unit), None)
+        who = self._fact("user", lambda: system.who(pid, unit))
         self._add("configuration", lambda: [files.configuration(self._file, names, who)])
         self._add("files", lambda: files.check(settings, who, wiring.spool_directory(), system.copied_secrets(unit)))
         self._add("database", lambda: wiring.check_store(settings))
@@ -105,12 +105,12 @@ class _Checks:
             for one in findings():  # one by one: those before a failure stay
                 self._found.append(one)
 
-        self._fact(check, take, None)
+        self._fact(check, take)
 
     def _fact(
-        self, check: str, ask: Callable[[], T], unknown: T, reraised: type[UserError | ConfigError] | tuple[()] = ()
-    ) -> T:
-        """What ``ask`` returns. If it fails, that is a finding, and ``unknown`` is returned."""
+        self, check: str, ask: Callable[[], T], reraised: type[UserError | ConfigError] | tuple[()] = ()
+    ) -> T | None:
+        """What ``ask`` returns. If it fails, that is a finding, and None is returned."""
         try:
             return client.within(CHECK_TIMEOUT, UserError(f"it took longer than {CHECK_TIMEOUT:g} s"), ask)
         except reraised:
@@ -118,7 +118,7 @@ class _Checks:
         except Exception as error:
             mend = "sudo wgsyncd doctor" if os.geteuid() else _LOG
             self._found.append(fault(check, f"this check failed, so it found nothing more: {in_short(error)}", mend))
-            return unknown
+            return None
 
 
 def _interfaces(settings: Settings, who: files.Who | None) -> Iterator[Finding]:
