@@ -9,6 +9,7 @@ import pytest
 
 from tests.nexavpn_sides import NexavpnTables
 from tests.postgres import PrivatePostgres
+from tests.routed import Gateway, gateway
 from tests.scripted_kernel import ScriptedKernel
 from tests.store_sides import AnyTables, FakeMikyunTables, MikyunTables, RealMikyunTables
 from tests.users_sides import UsersTables
@@ -68,6 +69,21 @@ def row_tables(request: pytest.FixtureRequest) -> Iterator[AnyTables]:
             yield FakeMikyunTables()
         else:
             yield RealMikyunTables(request.getfixturevalue("mariadbd"), stack)
+
+
+@pytest.fixture
+def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
+    """Yields the empty tables of NexaVPN."""
+    with ExitStack() as stack:
+        yield NexavpnTables(postgres, stack)
+
+
+@pytest.fixture
+def router() -> Iterator[Gateway]:
+    """Yields a gateway with a packet filter, between clients and servers in namespaces of their own."""
+    with gateway() as made:
+        made.filter.start()
+        yield made
 
 
 @pytest.fixture

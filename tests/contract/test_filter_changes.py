@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from tests.policing import device, networks, policy, ruleset, tables
-from tests.routed import SECONDS, Gateway, drain, gateway, waiting
+from tests.routed import SECONDS, Gateway, drain, waiting
 from tests.samples import actual, dump
 from tests.wait import until
 from wgsyncd.core.network import parse_host
@@ -23,13 +22,6 @@ ALICE, SECOND = device(2, "10.8.0.2", "fd08::2"), device(3, "10.8.0.3")
 BOTH = [ALICE, SECOND]
 OPEN = policy(1, "allow", "10.1.0.0/16", "fd01::/64", to=[("device", "dev-2")])
 CLOSED = tables(policy(1, "allow", "10.2.0.0/16", to=[("device", "dev-2")]))
-
-
-@pytest.fixture
-def router() -> Iterator[Gateway]:
-    with gateway() as made:
-        made.filter.start()
-        yield made
 
 
 def flow(router: Gateway, source: str = "10.8.0.2", address: str = "10.1.0.1") -> tuple[socket.socket, socket.socket]:

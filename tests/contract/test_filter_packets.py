@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,13 +16,6 @@ SECOND = device(3, "10.8.0.3")  # on the same link
 BOB = device(4, "10.9.0.2", "fd09::2", interface="wg1")
 EVERYBODY = [ALICE, SECOND, BOB]
 TO_ALICE = [("device", "dev-2")]
-
-
-@pytest.fixture
-def router() -> Iterator[Gateway]:
-    with gateway() as made:
-        made.filter.start()
-        yield made
 
 
 def test_a_start_without_a_table_lets_nothing_through(router: Gateway) -> None:

@@ -11,22 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-import pytest
-
 from tests.policing import device, policy, tables
-from tests.routed import SECONDS, Gateway, gateway
+from tests.routed import SECONDS, Gateway
 from tests.wait import until
 from wgsyncd.core.policies.model import PolicyTables
 
 ALICE, THIRD, BOB = device(2, "10.8.0.2"), device(3, "10.8.0.2"), device(4, "10.9.0.2", interface="wg1")
 FIRST_SERVER, SECOND_SERVER = "10.1.0.1", "10.2.0.1"
-
-
-@pytest.fixture
-def router() -> Iterator[Gateway]:
-    with gateway() as made:
-        made.filter.start()
-        yield made
 
 
 class Prober:

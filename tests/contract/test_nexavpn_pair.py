@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
-
-import pytest
-
 from tests.committing import commit, posted
 from tests.nexavpn_sides import NexavpnTables
-from tests.postgres import PrivatePostgres
 from tests.samples import NOW, calendar
 from wgsyncd.core.identity import Identity
 from wgsyncd.core.model import Counters
@@ -18,12 +12,6 @@ from wgsyncd.stores.nexavpn.store import NexaStore
 
 SEEN = ("last_seen_at", "last_connected_at")
 WHO = {name: Identity(f"machine of {name}", "1", f"boot of {name}", name) for name in ("east", "west")}
-
-
-@pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        yield NexavpnTables(postgres, stack)
 
 
 def started(nexa: NexavpnTables, node: str, *, active: bool) -> NexaStore:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 
 from tests.committing import BUCKET, DAY
 from tests.nexavpn_sides import NexavpnTables
-from tests.postgres import PrivatePostgres
 from tests.samples import NOW, calendar, device_name, record
 from wgsyncd.config import resources
 from wgsyncd.core.inspect import verify
@@ -27,12 +25,10 @@ COLUMNS = ("open_bucket", "open_day", "open_rx", "open_tx")
 
 
 @pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        made = NexavpnTables(postgres, stack)
-        for number in (5, 6, 7):
-            made.insert(number)
-        yield made
+def nexa(nexa: NexavpnTables) -> NexavpnTables:
+    for number in (5, 6, 7):
+        nexa.insert(number)
+    return nexa
 
 
 def meet(store: Store, nexa: NexavpnTables, *numbers: int) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from uuid import UUID
 
 import msgspec
 import pytest
 
 from tests.nexavpn_sides import NexavpnTables, named
-from tests.postgres import PrivatePostgres
 from wgsyncd.core.model import DeviceRow
 from wgsyncd.core.network import as_networks, parse_host, parse_network
 from wgsyncd.core.policies.model import Access, AccessPolicy, Device, Group, PolicySettings, PolicyTables, Target
@@ -24,16 +21,14 @@ OFFICE = named("office")
 
 
 @pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        tables = NexavpnTables(postgres, stack)
-        tables.insert(5)
-        tables.sql("UPDATE gateways SET dns_servers = %s", ["10.0.0.53", "fd00::53"])
-        tables.policy("office", "allow", "10.1.0.0/16", "fd01::/16", to=[("user", named("alice"))])
-        tables.policy("all", "Deny", to=[("device", tables.id(5))], priority=7, full_tunnel=True)
-        tables.sql("INSERT INTO groups (id, name) VALUES (%s, 'staff')", named("staff"))
-        tables.sql("INSERT INTO group_memberships VALUES (%s, %s, %s)", named("m"), named("staff"), named("alice"))
-        yield tables
+def nexa(nexa: NexavpnTables) -> NexavpnTables:
+    nexa.insert(5)
+    nexa.sql("UPDATE gateways SET dns_servers = %s", ["10.0.0.53", "fd00::53"])
+    nexa.policy("office", "allow", "10.1.0.0/16", "fd01::/16", to=[("user", named("alice"))])
+    nexa.policy("all", "Deny", to=[("device", nexa.id(5))], priority=7, full_tunnel=True)
+    nexa.sql("INSERT INTO groups (id, name) VALUES (%s, 'staff')", named("staff"))
+    nexa.sql("INSERT INTO group_memberships VALUES (%s, %s, %s)", named("m"), named("staff"), named("alice"))
+    return nexa
 
 
 def policies(store: Store) -> PolicyTables:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
-
-import pytest
+from contextlib import closing
 
 from tests.committing import BUCKET, DAY, commit, posted
 from tests.nexavpn_sides import NexavpnTables
-from tests.postgres import PrivatePostgres
 from tests.samples import NOW, calendar
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.inspect import verify
@@ -18,12 +14,6 @@ from wgsyncd.core.inspect.names import DeviceName
 from wgsyncd.core.model import Counters
 from wgsyncd.core.state import WriteBatch
 from wgsyncd.stores.nexavpn.reports import NexaReports
-
-
-@pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        yield NexavpnTables(postgres, stack)
 
 
 def test_bytes_are_reported_by_time_and_by_device(nexa: NexavpnTables) -> None:

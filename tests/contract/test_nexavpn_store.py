@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from tests.committing import commit, posted
 from tests.nexavpn_sides import NexavpnTables, named
-from tests.postgres import PrivatePostgres
 from tests.samples import NOW, address, calendar, key, psk, record, text
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.identity import Identity
@@ -22,12 +19,6 @@ from wgsyncd.engine import wording
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Store
 from wgsyncd.stores.nexavpn import books
-
-
-@pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        yield NexavpnTables(postgres, stack)
 
 
 def row(store: Store) -> DeviceRow:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 import pytest
 
 from tests.nexavpn_sides import NexavpnTables, named
-from tests.postgres import PrivatePostgres
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.shaping.profiles import Terms
 from wgsyncd.stores.nexavpn.backend import Backend
@@ -27,13 +24,11 @@ down = "800kbit"
 
 
 @pytest.fixture
-def nexa(postgres: PrivatePostgres) -> Iterator[NexavpnTables]:
-    with ExitStack() as stack:
-        tables = NexavpnTables(postgres, stack)
-        tables.insert(5)
-        for group in ("staff", "Guests; DROP", "others"):
-            tables.sql("INSERT INTO groups (id, name) VALUES (%s, %s)", named(group), group)
-        yield tables
+def nexa(nexa: NexavpnTables) -> NexavpnTables:
+    nexa.insert(5)
+    for group in ("staff", "Guests; DROP", "others"):
+        nexa.sql("INSERT INTO groups (id, name) VALUES (%s, %s)", named(group), group)
+    return nexa
 
 
 @pytest.fixture(autouse=True)
