@@ -50,7 +50,7 @@ class PacketFilter:
         self._rows: Sequence[DeviceRow] = ()  # of the last plan
         self.happenings: list[Happening] = []
         self._teller = Teller(self.status, self.happenings)
-        self._is_new = False  # the table was made at start, so its devices may have had flows before it
+        self._is_new = False  # the table was made at start, so flows of devices that keep their address go on
 
     # -- the port
 
@@ -148,8 +148,8 @@ class PacketFilter:
                 elements[host] = element
         used = {element.profile for element in elements.values()}
         profiles = {name: access for name, access in plan.wanted.profiles.items() if name in used}
-        if not self._is_new:
-            self._forget(plan.forgotten & (elements.keys() - there.keys()))
+        forgotten = plan.gained if self._is_new else plan.forgotten
+        self._forget(forgotten & (elements.keys() - there.keys()))
         self._install(replace(plan.wanted, elements=elements, profiles=profiles))
         self._is_new = False
         if plan.changes:
