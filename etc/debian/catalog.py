@@ -15,6 +15,7 @@ SECTIONS = {
     "wgsyncd does not start": "WgsyncdDown",
     "bad configuration": "WgsyncdDown",
     "the database failed. Customers stay connected, traffic is kept, the work is tried again": "WgsyncdDatabaseDown",
+    "the database failed before any row was read. The node may lack peers, and it removes none": "WgsyncdDatabaseDown",
     "the work failed and is tried again": "WgsyncdErrors",
     "new configuration refused, the old one goes on": "WgsyncdConfigRefused",
     "node taken over from another machine": "WgsyncdNodeTakenOver",

@@ -39,6 +39,10 @@ TOLD = {
         "2002: Can't connect to local server through socket '/run/mysqld/mysqld.sock' (2)",
     ),
     "no text": ((2013,), "2013"),
+    "a server that hangs": (
+        (2013, "Lost connection to MySQL server during query (timed out)"),
+        "2013: Lost connection to MySQL server during query (timed out). The server hangs or is too slow: it did not answer",
+    ),
 }  # fmt: skip
 
 

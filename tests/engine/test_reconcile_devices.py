@@ -194,3 +194,19 @@ def test_the_first_handshakes_of_others_are_kept_in_mind(deadlines: None) -> Non
     node.shake(9)
     node.cycle()
     assert node.admin.field(9, "status") == "active"
+
+
+def test_the_status_has_the_numbers_at_once(node: Node) -> None:
+    """The database may go away before the next complete reconcile. The peers are right all the same."""
+
+    def shown() -> tuple[int | None, int]:
+        one = node.status.interfaces["wg0"]
+        return one.desired, one.actual
+
+    assert shown() == (5, 5)
+    pause(node)
+    assert some(node, 5)
+    assert shown() == (4, 4)
+    node.change(5, status="active")
+    assert some(node, 5)
+    assert shown() == (5, 5)

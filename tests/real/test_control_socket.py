@@ -51,7 +51,7 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
     bench.sql("UPDATE customer_devices SET status = 'paused'")
     wait(lambda: bench.daemon.status()["guard"]["tripped"], "the guard holds")
     text, plan = plan_of(bench)
-    assert text.splitlines()[0] == "wg0: 20 peers, 0 wanted"
+    assert text.splitlines()[0] == "wg0: 20 actual peers, 0 desired"
     assert f"{crowd[0].device}  0001  {crowd[0].address}/32  {crowd[0].keys.public[:8]}…  device paused" in text
     told = f"do nothing else. Meant? wgsyncd approve {plan}"
     assert text.splitlines()[-2].endswith(told)
@@ -213,7 +213,7 @@ def test_watch_shows_a_row_that_changes(bench: Bench) -> None:
             said.extend(os.read(master, 65536))  # if the text never comes, the end of the terminal raises OSError
 
     try:
-        shows("oldest good cycle")
+        shows("last good reconcile")
         assert "0001-late" not in said.decode(errors="replace")
         bench.insert(Device("0001-late", "10.200.0.77"))
         shows("0001-late")

@@ -30,7 +30,7 @@ def test_plan_shows_changes_and_says_2(node: Node, run: Run) -> None:
     node.db.update(5, status="paused")
     status, lines = run("plan")
     assert status == 2
-    assert lines[0] == "wg0: 3 peers, 2 wanted"
+    assert lines[0] == "wg0: 3 actual peers, 2 desired"
     assert lines[1].split() == ["-", "wg0", "0001-DEV-005", "0001", f"{address(5)}/32", fingerprint(key(5)),
                                 "device", "paused"]  # fmt: skip
     assert lines[2] == "guard: allows the removals, it asks for more than 1"

@@ -35,7 +35,7 @@ SAMPLES = {
 TOOLS = frozenset((
     "apt-get", "awk", "chmod", "chown", "cp", "df", "dmesg", "du", "echo", "editor", "findmnt", "id", "install", "ip",
     "journalctl", "ls", "man", "mariadb", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql",
-    "sed", "sort", "ss", "systemctl", "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "wg", "wgsyncd",
+    "sed", "sort", "ss", "systemctl", "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "timeout", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
 IN_TEXT = re.compile(

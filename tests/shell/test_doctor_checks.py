@@ -113,6 +113,16 @@ def test_a_disk_that_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for free, level in ((1 << 20, Severity.FAULT), (100 << 20, Severity.WARNING), (9 << 30, Severity.OK)):
         monkeypatch.setattr(shutil, "disk_usage", usage(free))
         assert files._disk(tmp_path / "not" / "yet").severity is level
+    monkeypatch.setattr(Path, "is_mount", lambda one: one in (tmp_path, Path("/")))
+    monkeypatch.setattr(shutil, "disk_usage", usage(0))
+    look = f"du -xh --max-depth=2 {tmp_path} | sort -h | tail"
+    assert files._disk(tmp_path / "not" / "yet").fix.endswith(look), "du -x shows nothing of another file system"
+
+
+def test_a_service_whose_user_is_gone(tmp_path: Path) -> None:
+    one = files._state(tmp_path, None, has_unit=True)
+    assert (one.severity, one.fix) == (Severity.FAULT, "systemd-sysusers && systemctl restart wgsyncd")
+    assert files._state(tmp_path, None, has_unit=False).severity is Severity.WARNING, "nothing is installed"
 
 
 # -- the database
@@ -149,7 +159,8 @@ def test_databases(changes: dict[str, Any], check: str, level: str) -> None:
     assert "SET GLOBAL time_zone" not in found.fix, "a cure for this node must not change the server for everybody"
 
 
-@pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"), (1698, "id mikyun"),
+@pytest.mark.parametrize(("number", "mend"), [(2003, "systemctl start mariadb"),
+                                              (2013, 'timeout 5 mariadb -e "SHOW FULL PROCESSLIST" || '), (1698, "id mikyun"),
                                               (1049, "mariadb -e 'CREATE DATABASE `mikyun_cloud` "),
                                               (1045, "mariadb -e \"SELECT host, plugin FROM mysql.user "),
                                               (1040, 'mariadb -e "SHOW FULL PROCESSLIST"'),

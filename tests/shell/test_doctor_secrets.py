@@ -74,11 +74,11 @@ def test_files_of_another_owner_in_the_state_directory(tmp_path: Path) -> None:
     """A start by hand or a restored backup leaves files of root. The cure gives them to the daemon."""
     os.chown(tmp_path, OTHER.uid, min(OTHER.gids))
     (tmp_path / "revision").touch(0o644)
-    found = files._state(tmp_path, OTHER)
+    found = files._state(tmp_path, OTHER, has_unit=True)
     assert found.severity is Severity.FAULT
     assert f"{tmp_path}: the user daemon cannot write revision" in found.message
     subprocess.run(["sh", "-c", found.fix], check=True)
-    assert files._state(tmp_path, OTHER).severity is Severity.OK
+    assert files._state(tmp_path, OTHER, has_unit=True).severity is Severity.OK
 
 
 def test_a_state_directory_on_a_file_system_that_became_read_only(tmp_path: Path) -> None:
@@ -86,13 +86,13 @@ def test_a_state_directory_on_a_file_system_that_became_read_only(tmp_path: Path
     os.chown(tmp_path, OTHER.uid, min(OTHER.gids))
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"ro,mode=700,uid={OTHER.uid}", "state", str(tmp_path)], check=True)
     try:
-        found = files._state(tmp_path, OTHER)
+        found = files._state(tmp_path, OTHER, has_unit=True)
         shown = subprocess.run(["sh", "-c", found.fix], check=False, capture_output=True, text=True)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
     assert (found.severity, "is read-only" in found.message) == (Severity.FAULT, True)
     assert "tmpfs" in shown.stdout
-    assert files._state(tmp_path, OTHER).severity is Severity.OK
+    assert files._state(tmp_path, OTHER, has_unit=True).severity is Severity.OK
 
 
 @pytest.mark.parametrize(

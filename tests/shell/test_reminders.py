@@ -35,3 +35,18 @@ def test_a_database_that_stays_away_is_told_of_every_hour(monkeypatch: pytest.Mo
         in lines[3]
     )
     assert len(lines) == 4
+
+
+def test_a_database_that_is_away_since_the_boot_has_left_the_node_without_peers() -> None:
+    def away() -> None:
+        raise StoreError("2003: Can't connect")
+
+    stream = io.StringIO()
+    log.configure("info", "logfmt", stream)
+    status = DaemonStatus()
+    Tasks(status).do("reconcile", away)
+    status.rows = []
+    Tasks(status).do("reconcile", away)
+    first, later = stream.getvalue().splitlines()
+    assert "before any row was read. The node may lack peers" in first and "stay connected" not in first
+    assert "Customers stay connected" in later

@@ -92,6 +92,19 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     assert len(lines) <= 37, "one screen"
 
 
+def test_a_node_that_has_read_no_rows_does_not_say_that_customers_are_connected(
+    node: Node, work: Work, run: Run
+) -> None:
+    """After a power cut, only the database knows which peers there were."""
+    status = node.status
+    status.database_up, status.database_error, status.database_read_at = False, "2003: refused", 0.0
+    status.spool_up, status.spool_pending_counters = False, 2
+    text = "\n".join(run("status")[1])
+    assert "2003: refused. The rows were not read yet, so the node may lack peers" in text
+    assert "Customers stay connected" not in text
+    assert "2 counters wait in memory for the database" in text, "the spool cannot be written"
+
+
 def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, run: Run) -> None:
     node.issued(8, node.now + 900)
     node.issued(9, node.now + 20)

@@ -20,7 +20,7 @@ from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError, WgsyncdError
 
-_UNHEARD = "wgsyncd runs (pid {pid}), but its control socket is gone: systemctl restart wgsyncd"
+_UNHEARD = "wgsyncd runs (pid {pid}), but nobody listens. If it has not just started: systemctl restart wgsyncd"
 NOT_RUNNING = "wgsyncd does not run"
 START = "Start it: systemctl start wgsyncd"
 _AGAIN = 1.0  # seconds between two alarms

@@ -110,7 +110,7 @@ def _place(choice: Choice, status: StatusReport) -> Iterator[Element | str]:
 
 
 def _interfaces(status: StatusReport) -> Element:
-    heads = ("Interface", "Wanted", "Peers", "Online", "Frozen", "Foreign", "Handshake", "In/s", "Out/s")
+    heads = ("Interface", "Desired", "Actual", "Online", "Frozen", "Foreign", "Handshake", "In/s", "Out/s")
     head = [tag("th", name, scope="col", class_="" if at in (0, 6) else "number") for at, name in enumerate(heads)]
     return table(head, [list(_interface(one, heads, status.at)) for one in status.interfaces])
 

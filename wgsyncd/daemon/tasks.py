@@ -12,6 +12,8 @@ from wgsyncd.errors import StoreError, WgsyncdError, WireGuardError
 _READERS = ("account", "watch", "verify")
 _COMPARING = ("account", "reconcile")  # these tasks are good only if they could read an interface
 
+_NO_DATABASE = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
+_NO_ROWS = "the database failed before any row was read. The node may lack peers, and it removes none"
 _OVER = {"database": "the database works again. wgsyncd goes on, and posts the traffic that it kept"}
 
 
@@ -38,10 +40,7 @@ class Tasks:
             if isinstance(error, StoreError):
                 status.database_up, status.database_error, status.database_todo = False, error.text, error.todo
                 status.database_errors += 1
-                kind, what = (
-                    "database",
-                    "the database failed. Customers stay connected, traffic is kept, the work is tried again",
-                )
+                kind, what = "database", _NO_ROWS if status.rows is None else _NO_DATABASE
             self._trouble = kind
             if self._on_change("error", kind):
                 self._log.error(what, task=task, error=str(error), lasting=self._on_change.lasting("error"))

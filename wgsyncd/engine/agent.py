@@ -38,7 +38,7 @@ from wgsyncd.engine.revoker import Revoker
 from wgsyncd.engine.spooler import Samples
 from wgsyncd.engine.state_cache import Until, never
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_update import refresh, update_from_reconcile
+from wgsyncd.engine.status_update import refresh, update_from_devices, update_from_reconcile
 from wgsyncd.engine.transitions import Transitions, write_batch
 from wgsyncd.errors import StoreError
 from wgsyncd.ports import Clock, Machine, Plane, Snapshot, Spool, Store, WireGuard
@@ -186,8 +186,7 @@ class Agent:
         part = select_subset(rows, actual, self._cache.current(calendar)) if rows is not None else None
         if rows is None or part is None or self._accounting.must_come_first(part.actual, now, rows):
             return False
-        steps = self._planner.due(rows, part.actual, now, some=True)
-        if steps:
+        if steps := self._planner.due(rows, part.actual, now, some=True):
             applied = self._transitions.commit(steps, calendar)
             rows = self.store.load_devices(devices)
             if rows is None or len(applied) < len(steps):
@@ -199,6 +198,7 @@ class Agent:
             return False
         self._recorder.record_intent(decision, calendar)
         after = self._applier.apply_peers(decision.plan, samples._replace(actual=part.actual))
+        update_from_devices(self.status, self.settings, decision.plan, actual, after, now)
         self._accounting.post_backlog(self.clock.now())
         after = part.of({name: state for name, state in after.items() if state.epoch == actual[name].epoch})
         node_state = part.within(self._cache.current(calendar))

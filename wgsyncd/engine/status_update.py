@@ -8,6 +8,7 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, PeerState, PublicKey, decode_key, encode_key
 from wgsyncd.core.peers.guard import Decision
+from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.words import counted
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.last_dumps import LastDumps, note
@@ -56,6 +57,24 @@ def update_from_reconcile(
         foreign = (key for keys in decision.plan.foreign.values() for key in keys)
         status.waiting_for_adoption = sum(1 for key in foreign if key not in settings.peers.always_keep)
     status.reconciled = True
+
+
+def update_from_devices(
+    status: DaemonStatus, settings: Settings, plan: Plan, actual: Actual, after: Actual, now: float
+) -> None:
+    """Fill in what a reconcile of a few devices shows: what ``plan`` did, and peers of changed interfaces read back.
+
+    Without this, the numbers of the last complete reconcile would stay for as long as the database is away.
+    """
+    changed = {one.interface for one in plan.changes}
+    refresh(status, settings, {name: after[name] if name in after and name in changed else state
+                               for name, state in actual.items()}, now)  # fmt: skip
+    more = Counter(one.interface for one in plan.of(ChangeKind.ADD))
+    more.subtract(one.interface for one in plan.of(ChangeKind.REMOVE))
+    status.interfaces = {
+        name: one if one.desired is None else replace(one, desired=one.desired + more[name])
+        for name, one in status.interfaces.items()
+    }
 
 
 UNKNOWN = InterfaceStatus(present=False, desired=None)

@@ -66,7 +66,8 @@ def _begins(report: StatusReport) -> bool:
 def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
     database = report.database
     if not database.up and database.error:
-        why = f"it does not serve wgsyncd: {database.error}. Customers stay connected, and traffic is kept"
+        kept = "Customers stay connected, and traffic is kept" if database.read is not None else _NO_ROWS
+        why = f"it does not serve wgsyncd: {database.error}. {kept}"
         yield fault("database", why, database.todo or "sudo wgsyncd doctor")
     elif not database.up and begins:
         yield warning("database", "the first cycle is not complete yet", "wgsyncd status")
@@ -77,9 +78,10 @@ def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
         why = f"it lost commits of this node {database.went_back_age // 60} min ago: {why}"
         yield warning("database", why, "journalctl -u wgsyncd -g 'went back' -n 5 --no-pager")
     if report.spool_up is False:
-        yield fault("spool", "the spool cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
+        yield fault("spool", "it cannot be written: a restart would lose traffic", "sudo wgsyncd doctor")
     if report.spool_pending_counters:
-        why = f"{counted(report.spool_pending_counters, *_COUNTERS)} in the spool for the database"
+        place = "memory" if report.spool_up is False else "the spool"
+        why = f"{counted(report.spool_pending_counters, *_COUNTERS)} in {place} for the database"
         yield warning("spool", why, "sudo wgsyncd doctor")
 
 
@@ -110,6 +112,9 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
             yield fault("cycles", f"{names.get(task, task)} {since}{last}", _LOG)
 
 
+_NO_ROWS = (
+    "The rows were not read yet, so the node may lack peers, and their customers cannot connect. Peers that it has stay"
+)
 _COUNTERS = "counter waits", "counters wait"
 _NAMES = "contract names", "contracts name"
 _STAY = "peer without a row stays", "peers without a row stay"

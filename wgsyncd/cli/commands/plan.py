@@ -116,7 +116,7 @@ def as_lines(report: PlanReport, width: int) -> list[Parts]:
 def _interface(
     name: str, peers: InterfacePeers | None, ours: list[tuple[str, PlannedChange, str]], width: int
 ) -> list[Parts]:
-    head = f"{name}: {counted(peers.live, 'peer')}, {peers.desired} wanted" if peers else name
+    head = f"{name}: {counted(peers.live, 'actual peer')}, {peers.desired} desired" if peers else name
     columns = (Column(""), Column(""), Column("", rank=2), Column("", rank=1), Column("", rank=3), Column(""))
     rows = [
         [

@@ -38,6 +38,7 @@ WAIT = 2.5  # seconds for the daemon's answer, and then for what the command rea
 STATUS = {Verdict.OK: 0, Verdict.DEGRADED: 1, Verdict.FAILING: 2}
 _WORDS = {Verdict.OK: "OK", Verdict.DEGRADED: "ATTENTION", Verdict.FAILING: "FAILING"}
 _COLOURS = {Verdict.OK: "ok", Verdict.DEGRADED: "warning", Verdict.FAILING: "fault"}
+_CYCLES = {"account": "poll"}  # the task as the glossary calls it. A reconcile is one by name
 _SIGNS = {"add": "+", "remove": "-", "update": "~"}
 
 
@@ -108,7 +109,7 @@ def _absent(why: str) -> Finding:
     if why == client.NOT_RUNNING:
         return fault("daemon", why, "systemctl start wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
     if why.startswith(("the daemon does not answer", "wgsyncd runs")):
-        return fault("daemon", why, "systemctl restart wgsyncd")
+        return fault("daemon", why, "systemctl restart wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
     return warning("daemon", why, "sudo wgsyncd status")  # another configuration, or a directory that nobody may read
 
 
@@ -191,9 +192,8 @@ def _interfaces(report: StatusReport, width: int) -> list[list[Line]]:
 def _work(report: StatusReport) -> Iterator[Line]:
     """When the tasks last succeeded, and when the rows were read."""
     if report.cycles is not None:
-        each = ", ".join(f"{task} {ago(one.age)}" for task, one in report.cycles.items())
-        oldest = max((one.age for one in report.cycles.values() if one.age is not None), default=None)
-        yield f"oldest good cycle: {ago(oldest)} ({each})", ""
+        each = (f"last good {_CYCLES.get(task, task)} {ago(one.age)}" for task, one in report.cycles.items())
+        yield ", ".join(each), ""
     database = report.database
     beat = "" if database.heartbeat_age is None else f", heartbeat {ago(database.heartbeat_age)}"
     yield f"rows read {ago(database.age)}{beat}", ""

@@ -65,7 +65,7 @@ def check(
     for name, one in settings.interfaces.items():
         if one.private_key_file is not None:
             yield _secret(f"{name} private key", one.private_key_file, who, copied)
-    yield _state(state, who)
+    yield _state(state, who, has_unit=copied is not None)
     yield _disk(state)
     yield from wg_quick_files(list(settings.interfaces), wg_quick, kept=settings.peers.always_keep)
 
@@ -119,7 +119,10 @@ def _secret(check: str, file: Path, who: Who | None, copied: frozenset[str] | No
     return ok(check, f"{file}, {stat.filemode(found.st_mode)}")
 
 
-def _state(state: Path, who: Who | None) -> Finding:
+def _state(state: Path, who: Who | None, *, has_unit: bool) -> Finding:
+    if who is None and has_unit:
+        told = "the user of the service does not exist, so it cannot start (217/USER)"
+        return fault("state", told, "systemd-sysusers && systemctl restart wgsyncd")
     if who is None:
         return warning("state", f"{state}: nobody runs wgsyncd here, so nobody has to write it", "systemd-sysusers")
     own = f"chown -R {who.name}:{who.group} {state}"
@@ -151,7 +154,8 @@ def _disk(state: Path) -> Finding:
     there = next(one for one in (state, *state.parents) if one.exists())
     free = shutil.disk_usage(there).free
     inodes = os.statvfs(there)
-    mend = f"df -h {there} && du -xh --max-depth=2 /var | sort -h | tail"
+    top = next(one for one in (there, *there.parents) if one.is_mount())  # du -x stays on its file system
+    mend = f"df -h {there} && du -xh --max-depth=2 {top} | sort -h | tail"
     if free < _FULL or (inodes.f_files and not inodes.f_favail):
         left = f"{free >> 20} MiB are" if free < _FULL else "no inode is"
         return fault("disk", f"the disk is full: {left} free under {there}", mend)

@@ -94,7 +94,8 @@ def _entering(settings: Settings, error: StoreError) -> str:
     if database.tls_ca is not None and "tls_ca" in str(error):
         authority = shlex.quote(str(database.tls_ca))
         return f"ls -l {authority} && openssl x509 -in {authority} -noout -subject -dates"
-    return cures.mariadb(database, "SELECT VERSION()")
+    look = f"timeout 5 {cures.mariadb(database, 'SHOW FULL PROCESSLIST')}"  # a server that hangs lets in, and is silent
+    return f"{look} || systemctl status mariadb" if database.is_local else look
 
 
 def _init(facts: Database, settings: Settings) -> str:

@@ -11,7 +11,7 @@ from wgsyncd.stores.mikyun.settings import Database
 
 # Error numbers of MariaDB (mariadb.com/kb: "MariaDB Error Codes") for which wgsyncd knows what to do.
 NO_SUCH_TABLE, SYNTAX, LOCK_WAIT_TIMEOUT, DEADLOCK, DENIED, TIMED_OUT = 1146, 1064, 1205, 1213, 1045, 1969
-TOO_MANY = 1040
+TOO_MANY, LOST = 1040, 2013
 # The texts of these errors quote hosts, accounts, tables, columns and variables, but never values.
 NAMES_ONLY = frozenset((
     2002, 2003, 2005, 2026, 2059, 1044, 1045, 1048, 1049, 1054, 1142, 1143, 1146, 1176, 1193, 1226, 1227, 1264, 1265,
@@ -44,7 +44,7 @@ _VALUES = re.compile(r"(?<![A-Za-z])'(?:[^'\\]|\\.)*'")  # not the apostrophe of
 _NAME_FOLLOWS = re.compile(r"\b(column|field|key|table|view|variable|database|user|plugin|constraint|trigger) $", re.I)
 _ACCOUNT = re.compile(r"\buser ('[^']*'@'[^']*')")
 _CODES = {
-    **dict.fromkeys((2002, 2003, 2006, 2013), StoreErrorCode.UNREACHABLE),
+    **dict.fromkeys((2002, 2003, 2006, LOST), StoreErrorCode.UNREACHABLE),
     2005: StoreErrorCode.UNRESOLVED,
     **dict.fromkeys((1044, 1045, 1142, 1143, 1227, 1698), StoreErrorCode.DENIED),
     **dict.fromkeys((1049, NO_SUCH_TABLE), StoreErrorCode.SCHEMA),
@@ -83,6 +83,8 @@ def translate(
     if at_login and number == DENIED and "using password: NO" in text:
         special = {DENIED: ". It does not exist, or it needs a password: see Account in man wgsyncd-install"}
     advice = special.get(number or 0) or _ADVICE.get(number or 0, "")
+    if number == LOST and "timed out" in text:
+        advice = ". The server hangs or is too slow: it did not answer within mikyun.database.timeout"
     todo = _todo(database, number or 0, text, at_login=at_login) if at_login or number not in special else ""
     return MariaDBError(f"{f'{number}: ' if number else ''}{_masked(text, number)[:300]}{advice}", number, todo)
 
