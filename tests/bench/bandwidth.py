@@ -1,7 +1,7 @@
 """Measures what shaping does to traffic, and what it costs.
 
     tests/bench/shaping [--only traffic|cost] [--devices 250 1000 10000] [--repeat N] [--rates 1 10 100]
-                        [--userspace] [--json]
+                        [--together 2] [--userspace] [--json]
 
 ``traffic``: the rates that TCP reaches, how devices share, and what pings take under load, with real WireGuard in
 network namespaces. In User-Mode Linux with time-travel=inf-cpu, time is simulated, so the machine's own speed does not
@@ -172,6 +172,7 @@ def main() -> None:
     parser.add_argument("--devices", type=int, nargs="+", default=[250, 1000, 10_000])
     parser.add_argument("--rates", type=int, nargs="+", default=[1, 10, 100], help="Mbit")
     parser.add_argument("--repeat", type=int, default=3, help="runs of each size; the best counts")
+    parser.add_argument("--together", type=int, default=2, help="devices of each contract whose cost is measured")
     parser.add_argument("--userspace", action="store_true", help="the server's interfaces are wireguard-go")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -180,7 +181,7 @@ def main() -> None:
         result["traffic"] = traffic(args.rates, userspace=args.userspace)
     if args.only != "traffic":
         result["disturbance"] = disturbance()
-        result["cost"] = [shaped_sizes.measure(one, args.repeat) for one in args.devices]
+        result["cost"] = [shaped_sizes.measure(one, args.repeat, args.together) for one in args.devices]
     if args.json:
         print(json.dumps(result))
         return

@@ -31,10 +31,10 @@ def _address(number: int) -> str:
     return f"10.{200 + (number >> 16)}.{number >> 8 & 255}.{number & 255}"
 
 
-def wanted(devices: int) -> Wanted:
-    """Contracts of two devices each."""
+def wanted(devices: int, together: int) -> Wanted:
+    """Contracts of ``together`` devices each."""
     return Wanted(tuple(
-        ShapedDevice(one, f"D{one}", f"{one // 2:05}", "wg0", (parse_host(_address(one)),), _STANDARD)
+        ShapedDevice(one, f"D{one}", f"{(one - 1) // together:05}", "wg0", (parse_host(_address(one)),), _STANDARD)
         for one in range(1, devices + 1)
     ))  # fmt: skip
 
@@ -144,9 +144,9 @@ def _per_packet(devices: int) -> dict[str, int]:
     return {"alone": round(alone / _PACKETS * 1e9), **added}
 
 
-def measure(devices: int, repeat: int) -> dict[str, object]:
+def measure(devices: int, repeat: int, together: int = 2) -> dict[str, object]:
     """The seconds of each work by its name, and nanoseconds of a packet."""
-    goal, more = wanted(devices), wanted(devices + 1)
+    goal, more = wanted(devices, together), wanted(devices + 1, together)
     some: dict[str, list[float]] = {}
 
     def took(name: str, work: Callable[[], object]) -> None:
@@ -176,8 +176,9 @@ def measure(devices: int, repeat: int) -> dict[str, object]:
             planner = Planner()
             took("first comparison", partial(_assert_unchanged, tc, goal, planner))
             for _ in range(3):
-                took("unchanged", partial(_assert_unchanged, tc, wanted(devices), planner))
-            steps = make_plan(more, tc.read()).prepare
+                took("unchanged", partial(_assert_unchanged, tc, wanted(devices, together), planner))
+            plan = make_plan(more, tc.read())
+            steps = (*plan.prepare, *plan.clean_up)
             took("one more device", partial(tc.apply, steps))
             _assert_unchanged(tc, more, planner)
             packets = _per_packet(devices)

@@ -84,7 +84,7 @@ def as_wanted(wanted: Wanted, tc: TcModel, foreign: Mapping[Direction, bool]) ->
             assert len({found[net][0].minor for net in nets}) == 1, "one class for all addresses"
             mine, parent, its_leaf = found[nets[0]]
             assert its_leaf == leaf(mine.minor, rate)
-            if one.choice.shared:
+            if one.choice.shared and (parent is not None or same > 1):
                 assert parent is not None
                 assert parent == top_class(mine.parent, rate)._replace(quantum=parent.quantum) and mine == device_class(
                     mine.minor, mine.parent, rate, same

@@ -118,7 +118,7 @@ def test_a_leaf_of_a_rate(rate: int, target: int, interval: int) -> None:
 
 def test_minors_are_the_same_in_both_trees_and_the_lowest_first() -> None:
     tc = reach(wish(device(1), device(2), device(3, owner="0002")), TcModel())
-    assert [sorted(tree.classes) for tree in tc.trees.values()] == [[1, 2, 3, 4, 5]] * 2
+    assert [sorted(tree.classes) for tree in tc.trees.values()] == [[1, 2, 3, 4]] * 2
     assert [one.parent for one in tc.trees[DOWN].classes.values()].count(0) == 2
 
 
@@ -162,6 +162,22 @@ def test_another_rate_changes_classes_alone() -> None:
     assert parent == top_class(1, 20 * MBIT)._replace(quantum=top_class(1, 10 * MBIT).quantum)
 
 
+def test_a_contract_gets_a_class_of_its_own_with_its_second_device_and_keeps_it() -> None:
+    tc = reach(wish(device(1)), TcModel())
+    assert tc.trees[DOWN].classes == {1: top_class(1, 10 * MBIT)}
+    plan = make_plan(wish(device(1), device(2)), tc.state)
+    steps = [step for step in plan.prepare if step.direction is DOWN]
+    assert [(step.action.name, type(step.thing).__name__) for step in steps] == [
+        ("ADD", "HtbClass"), ("ADD", "HtbClass"), ("ADD", "HtbClass"), ("ADD", "Leaf"), ("ADD", "Leaf"),
+        ("CHANGE", "Filter"), ("ADD", "Filter"),
+    ]  # fmt: skip
+    assert [step.thing for step in plan.clean_up if step.direction is DOWN] == [top_class(1, 10 * MBIT)]
+    reach(wish(device(1), device(2)), tc)
+    before = shape_of(tc, DOWN)[parse_host("10.200.0.2")]
+    reach(wish(device(1)), tc)
+    assert shape_of(tc, DOWN) == {parse_host("10.200.0.2"): before}, "what waits in its class would be lost"
+
+
 def test_a_device_of_another_contract_gets_another_class_and_its_filter_moves() -> None:
     tc = reach(wish(device(1), device(2)), TcModel())
     plan = make_plan(wish(device(1), device(2, owner="0002")), tc.state)
@@ -186,7 +202,7 @@ def test_switched_off_all_goes_and_nobody_is_held() -> None:
 def test_the_first_redirect_comes_after_everything_it_needs() -> None:
     plan = make_plan(wish(device(1), exempt=tuple(EXEMPT)), TcModel().state)
     names = [type(step.thing).__name__ for step in plan.prepare if step.direction is not UP]
-    assert names == ["Link", "RootQdisc", "HtbClass", "HtbClass", "Leaf", *["Filter"] * 4, "Clsact", "Redirect"]
+    assert names == ["Link", "RootQdisc", "HtbClass", "Leaf", *["Filter"] * 4, "Clsact", "Redirect"]
 
 
 # -- what is somebody else's

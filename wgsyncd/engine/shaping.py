@@ -224,7 +224,7 @@ class Shaping:
             }  # fmt: skip
             after = make_plan(replace(cycle.wanted, held=cycle.wanted.held | still), self._tc.read())
             drift = len(after.withdraw) + len(after.prepare)
-            self._make(after.clean_up)
+            self._make(after.clean_up_after(plan))
         self._publish(cycle, drift)
 
     def _make(self, steps: Sequence[Step]) -> list[FailedStep]:

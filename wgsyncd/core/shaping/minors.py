@@ -5,7 +5,7 @@ names its parent. A class changes neither its parent nor the flows of its leaf. 
 gets another minor number.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from wgsyncd.core.model import DeviceId
@@ -80,9 +80,11 @@ def assign_minors(wanted: Wanted, trees: Mapping[Direction, Tree]) -> Minors:
                 minors.contracts[owner] = minor
                 taken.add(minor)
                 break
+    # A contract with one device needs no class of its own. It keeps the one that it has.
+    several = {owner for owner, devices in sharing.items() if len(devices) > 1 or owner in minors.contracts}
     new = []
     for device in wanted.devices:
-        parent = minors.contracts.get(device.owner) if device.choice.shared else 0
+        parent = minors.contracts.get(device.owner) if device.owner in several else 0
         limited = [one for direction, one in found.items() if device.rate(direction) is not None]
         for minor in candidates[device.id] if parent is not None else ():
             if _may_be_used(minor, taken) and all(one.takes_device(minor, parent or 0) for one in limited):
@@ -91,16 +93,19 @@ def assign_minors(wanted: Wanted, trees: Mapping[Direction, Tree]) -> Minors:
                 break
         else:
             new.append(device)
-    _place(new, minors, _free(list(found.values()), taken))
+    _place(new, several, minors, _free(list(found.values()), taken))
     return minors
 
 
-def _place(new: Sequence[ShapedDevice], minors: Minors, free: Iterator[int]) -> None:
-    """Give free minors to the devices without one. If too few are free, the devices with the highest ids get none."""
+def _place(new: Sequence[ShapedDevice], several: Set[str], minors: Minors, free: Iterator[int]) -> None:
+    """Give free minors to the devices without one. If too few are free, the devices with the highest ids get none.
+
+    ``several``: contracts with a class of their own.
+    """
     for device in new:
-        if device.choice.shared and device.owner not in minors.contracts and (minor := next(free, 0)):
+        if device.owner in several and device.owner not in minors.contracts and (minor := next(free, 0)):
             minors.contracts[device.owner] = minor
-        if (not device.choice.shared or device.owner in minors.contracts) and (minor := next(free, 0)):
+        if (device.owner not in several or device.owner in minors.contracts) and (minor := next(free, 0)):
             minors.devices[device.id] = minor
         else:
             minors.missing.append(device.device)

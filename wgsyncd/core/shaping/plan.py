@@ -170,8 +170,7 @@ def _goal(wanted: Wanted, minors: Minors, direction: Direction, is_held: bool) -
     sizes = Counter(one.owner for one in shaped if one.choice.shared)
     for device in shaped:
         minor, rate = minors.devices[device.id], device.rate(direction) or 0
-        if device.choice.shared:
-            parent = minors.contracts[device.owner]
+        if parent := minors.contracts.get(device.owner):
             goal.contracts[parent] = top_class(parent, rate)
             goal.devices[minor] = device_class(minor, parent, rate, sizes[device.owner])
         else:

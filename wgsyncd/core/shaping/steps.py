@@ -104,3 +104,14 @@ class ShapingPlan(NamedTuple):
     def is_empty(self) -> bool:
         """Whether the kernel is as it should be."""
         return not (self.withdraw or self.prepare or self.clean_up)
+
+    def clean_up_after(self, first: "ShapingPlan") -> list[Step]:
+        """What may be deleted in the cycle that has prepared ``first``. This plan was made afterwards.
+
+        What waits in a class that a device has just left would be lost with it. So the next cycle deletes the classes
+        of a tree in which filters have moved.
+        """
+        moved = {(one.direction, one.number) for one in first.prepare
+                 if one.action is Action.CHANGE and isinstance(one.thing, Filter)}  # fmt: skip
+        return [one for one in self.clean_up
+                if not isinstance(one.thing, HtbClass) or (one.direction, one.number) not in moved]  # fmt: skip
