@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import Any
 
@@ -120,3 +121,12 @@ def test_the_command_prints_one_document_with_the_daemon_and_without(node: Node,
     assert "rejected" in narrow and "month" not in narrow, "what is wrong is shown in the last place"
     status, lines = run("devices", "dev-006", "--sort", "24h")
     assert (status, lines[0], lines[-1].split()[1]) == (0, "node r640: 3 devices, 0 online, 1 shown", "0001-DEV-006")
+
+
+def test_a_wide_table_says_why_a_row_is_rejected(node: Node, work: Work, run: Run) -> None:
+    """The reason is what people look for. So the interface makes room for it."""
+    node.db.update(5, preshared_key="junk")
+    node.cycle()
+    said = on_a_terminal(lambda: run("devices"), columns=120)
+    assert "preshared_key" in said and "interface" not in said
+    assert max(map(len, re.sub(r"\x1b\[[0-9;]*m", "", said).splitlines())) <= 120

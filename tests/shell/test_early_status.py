@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,3 +57,13 @@ def test_a_daemon_that_has_just_started_is_not_failing(node: Node, work: Work, r
     )  # fmt: skip
     node.status.started_at -= 61
     assert run("status")[0] == 2
+
+
+def test_a_file_is_changed_only_if_its_own_time_is_another_one(node: Node, work: Work, run: Run, config: Path) -> None:
+    """At a boot with a clock of yesterday, the file is of the future. A reload would not help against that."""
+    ahead = time.time() + 86400
+    os.utime(config, (ahead, ahead))
+    node.status.note_configuration(config)
+    assert run("status")[0] == 0
+    os.utime(config, (ahead - 172800, ahead - 172800))  # an older copy was put back
+    assert f"configuration: {config} has changed since it was loaded" in run("status")[1]

@@ -25,6 +25,7 @@ COLUMNS = (
     Column("reaches", rank=9, most=24),
     Column("why", rank=10, most=34),
 )
+_SOUGHT = {"status": 1, "why": 7}  # the ranks of columns that tell what is wrong, if it is with any device
 _KINDS = {"live": "", "waiting": "warning", "leaving": "warning", "rejected": "warning", "off": "dim"}
 
 
@@ -34,7 +35,7 @@ def lines(report: DevicesReport, width: int) -> list[Parts]:
         return []
     columns = [one._replace(head=report.owner_word) if one.head == "owner" else one for one in COLUMNS]
     if any(one.state not in ("live", "off") for one in report.devices):  # that is what people look for
-        columns = [one._replace(rank=1) if one.head == "status" else one for one in columns]
+        columns = [one._replace(rank=_SOUGHT.get(one.head, one.rank)) for one in columns]
     return list(fit(columns, [_row(one) for one in report.devices], width))
 
 

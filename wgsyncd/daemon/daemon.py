@@ -260,7 +260,7 @@ class Daemon:
         plan, status = settings.schedule, self.status
         status.intervals = {"account": float(plan.poll_interval), "reconcile": float(plan.resync_interval)}
         status.store_conditions = {**dict.fromkeys(self.agent.store.condition_types, 0), **status.store_conditions}
-        status.config_ok, status.config_loaded_at = True, time.time()
+        status.note_configuration(self.path)
 
     def _answers(self) -> Routes:
         return self._admin.routes(self._report, self.devices.report)

@@ -8,6 +8,7 @@ are UNIX seconds, durations are seconds, and 0.0 means never.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
@@ -24,6 +25,14 @@ QUARTER, QUARTERS = 900, 96  # seconds, and how many of them are 24 hours
 REMEMBERED = 10  # the number of last changes that are kept
 
 Key = TypeVar("Key")
+
+
+def changed_at(file: Path) -> float | None:
+    """When the file was last changed, in UNIX seconds. None: it cannot be seen."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +194,7 @@ class DaemonStatus:
     went_back_at: float = 0.0  # when the database last had an older state of this node. 0.0: not since the start
     config_ok: bool = True
     config_loaded_at: float = 0.0
+    config_time: float | None = None  # the file's time of change when it was loaded. None: not known
     reconciled: bool = False  # one complete reconcile since start
     intervals: Mapping[str, float] = field(default_factory=dict)  # seconds between two runs, by task
 
@@ -199,6 +209,10 @@ class DaemonStatus:
         gone = {name: replace(one, present=False) for name, one in self.interfaces.items() if not exists(name)}
         errors = {name: f"{name}: ENODEV: it was deleted" for name in gone} | dict(self.interface_errors)
         return replace(self, interfaces={**self.interfaces, **gone}, interface_errors=errors) if gone else self
+
+    def note_configuration(self, file: Path) -> None:
+        """Record that this file is loaded. Its time is compared with no clock, which may be wrong at the boot."""
+        self.config_ok, self.config_loaded_at, self.config_time = True, time.time(), changed_at(file)
 
     def rows_set_aside(self, *obstacles: Obstacle) -> list[SetAside]:
         """The devices with a row that cannot be changed for one of these reasons."""

@@ -21,7 +21,7 @@ from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso, rejected_rows
 from wgsyncd.engine.policies_report import policies_report
 from wgsyncd.engine.recent_report import recent_changes, refused_rows
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, changed_at
 from wgsyncd.engine.status_document import (
     ConfigurationReport,
     CycleReport,
@@ -41,7 +41,7 @@ from wgsyncd.redact import redact
 def of_daemon(status: DaemonStatus, settings: Settings, file: Path, gone: frozenset[str] = frozenset()) -> StatusReport:
     """The report of the daemon in this process, for a client's thread. ``gone``: interfaces that do not exist now."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
-    labels = Labels.of_rows(status.rows or ())
+    labels, times = Labels.of_rows(status.rows or ()), (status.config_time, changed_at(file))
     report = msgspec.structs.replace(
         _build(status, settings, now, gone),
         source="daemon",
@@ -52,7 +52,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path, gone: frozen
             file=str(file),
             loaded=iso(loaded, zone),
             refused=not status.config_ok,
-            changed_since=_changed(file, loaded),
+            changed_since=None if None in times else times[0] != times[1],
         ),
         cycles={
             task: CycleReport(
@@ -184,13 +184,6 @@ def _change(name: str, one: InterfaceStatus) -> IdentityReport | None:
         return None
     what, todo = wording.identity_change(name, one.change)
     return IdentityReport(what=what, todo=todo, approval=one.change.approval)
-
-
-def _changed(file: Path, loaded: float) -> bool | None:
-    try:
-        return file.stat().st_mtime > loaded
-    except OSError:
-        return None
 
 
 def _age(now: float, at: float) -> int | None:
