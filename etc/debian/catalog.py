@@ -14,7 +14,7 @@ RUNBOOK = Path(__file__).parents[1] / "doc" / "runbook.md"
 SECTIONS = {
     "wgsyncd does not start": "WgsyncdDown",
     "bad configuration": "WgsyncdDown",
-    "the database failed. Customers stay connected, traffic is kept, the work is tried again": "WgsyncdDatabaseDown",
+    "the database failed. Devices stay connected, traffic is kept, the work is tried again": "WgsyncdDatabaseDown",
     "the database failed before any row was read. The node may lack peers, and it removes none": "WgsyncdDatabaseDown",
     "the work failed and is tried again": "WgsyncdErrors",
     "new configuration refused, the old one goes on": "WgsyncdConfigRefused",

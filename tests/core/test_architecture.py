@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.sources import FILES, nodes
+from wgsyncd.stores import CONTROL_PLANES
 
 CORE = [name for name in FILES if name.startswith("core/")]
 
@@ -161,6 +162,19 @@ def test_a_concrete_store_is_named_in_its_folder_alone() -> None:
         name for name in FILES if any(module.startswith("wgsyncd.stores.mikyun") for module in imports(FILES[name]))
     }
     assert {name for name in named if not name.startswith("stores/mikyun/")} == set(), "the table in stores/ names it"
+
+
+def test_nothing_outside_the_stores_asks_which_control_plane_it_is() -> None:
+    """A store says what it has, and what it calls things."""
+    asking = {
+        f"{name}:{node.lineno}"
+        for name, path in FILES.items()
+        if not name.startswith("stores/")
+        for node in nodes(path)
+        if isinstance(node, ast.Compare)
+        and any(isinstance(one, ast.Constant) and one.value in CONTROL_PLANES for one in (node.left, *node.comparators))
+    }
+    assert not asking
 
 
 def test_every_file_has_a_room() -> None:

@@ -112,7 +112,7 @@ FACTS: dict[str, AuditFacts] = {
     "cap_ended": AuditFacts(condition="cap_reached", detail="slow"),
     "devices_over_limit": AuditFacts(condition="devices_over_limit", detail="4 > 3"),
     "devices_over_limit_cleared": AuditFacts(condition="devices_over_limit", detail="4 > 3"),
-    "bandwidth_changed": AuditFacts(profile="fast", previous_profile="slow", bandwidth=BandwidthCause.CONTRACT),
+    "bandwidth_changed": AuditFacts(profile="fast", previous_profile="slow", bandwidth=BandwidthCause.OWNER),
     "bandwidths_changed": AuditFacts(count=11),
     "shaping_started": AuditFacts(),
     "shaping_stopped": AuditFacts(),

@@ -74,7 +74,11 @@ def test_sizes(size: str, is_bytes: int) -> None:
         ('[bandwidth.a]\ncounts = "all"', "bandwidth.a.counts", "is none of both, down, up"),
         ("[bandwidth.a]\nburst = 5", "bandwidth.a.burst", "is not a key that wgsyncd knows"),
         (f"[bandwidth.{'x' * 65}]", f"bandwidth.{'x' * 65}", "has a name that is empty, unprintable or longer"),
-        ('[shaping]\nby_group = { staff = "x" }\n[bandwidth.x]', "shaping.by_group", "needs groups, and only NexaVPN"),
+        (
+            '[shaping]\nby_group = { staff = "x" }\n[bandwidth.x]',
+            "shaping.by_group",
+            "needs groups, and mikyun has none",
+        ),
         ('[shaping]\nby_group = "x"', "shaping.by_group", "is not a table of texts"),
         ("[shaping]\nby_group = { a = 1 }", "shaping.by_group", "is not a table of texts"),
         ('[bandwidth.a]\ndown = "١٠Mbit"', "bandwidth.a.down", "is not a number with a unit"),
@@ -98,7 +102,7 @@ def test_nexavpn_has_no_monthly_caps_and_no_device_limits() -> None:
     text = '[bandwidth.a]\nmonthly = "5GB"\nbeyond = "b"\n[bandwidth.b]\n[limits]\ndevices = "report"\n'
     found = faults('control_plane = "nexavpn"\n' + LEAST + text)
     assert {key: one.why.partition(",")[0] for key, one in found.items()} == {
-        "bandwidth.a.monthly": "needs the bytes of a contract's month", "limits.devices": "needs max_devices of contracts",
+        "bandwidth.a.monthly": "needs the bytes of an owner's month", "limits.devices": "needs a number of devices that owners may have",
     }  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import re
 
-from tests.sources import FILES, HOME, tree
+from tests.sources import FILES, HOME, nodes, tree
 
 
 def test_the_top_has_at_most_twelve_names() -> None:
@@ -40,3 +41,21 @@ def test_no_two_test_files_have_one_name() -> None:
     """Pytest imports test files by their base name, so it cannot collect two of one name."""
     names = [path.name for path in SOURCES if path.name.startswith("test_")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_only_the_stores_have_words_of_one_control_plane() -> None:
+    """All others say owner, or the word that the store gives. The first docstring of a command is its help."""
+    found = []
+    for name, path in FILES.items():
+        if name.startswith(("stores/", "demo/")):
+            continue
+        told = {node.value for node in nodes(path) if isinstance(node, ast.Expr)}
+        if name.startswith("cli/commands/"):
+            told -= {node.value for node in tree(path).body if isinstance(node, ast.Expr)}
+        found += [
+            f"{name}:{node.lineno}: {node.value}"
+            for node in nodes(path)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in told
+            and re.search("contract|customer|QR code", node.value, re.IGNORECASE)
+        ]  # fmt: skip
+    assert not found

@@ -163,13 +163,13 @@ def test_a_kernel_without_a_part_leaves_nothing_half_done(kind: str, module: str
     node.tc.lacks = {kind}
     node.cycle()
     assert f"modprobe {module}" in node.shaping.trouble
-    assert (sum(node.shaping.devices.values()), node.shaping.contracts) == (0, 0)
+    assert (sum(node.shaping.devices.values()), node.shaping.owners) == (0, 0)
     assert not any(tree.index for tree in node.tc.trees.values())
     assert node.tc.ports == {"wg0": Port(), "wg1": Port()}
     node.right()
     node.tc.lacks = set()
     node.cycle()
-    assert node.shaping.ok and set(node.rates()) == {5, 6, 7} and node.shaping.contracts == 1
+    assert node.shaping.ok and set(node.rates()) == {5, 6, 7} and node.shaping.owners == 1
 
 
 @pytest.mark.parametrize("dead", [Tree(), Tree(101, is_up=False, root=Root.OURS)])

@@ -15,7 +15,7 @@ from tests.real.office import Office, opened_office
 from tests.real.running import Ear, wait
 
 WITHHELD = "NOTHING WAS TAKEN AWAY: the guard keeps the access of devices"
-FAILED = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
+FAILED = "the database failed. Devices stay connected, traffic is kept, the work is tried again"
 _FULL = """
 CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN RAISE 'could not extend file' USING ERRCODE = '53100'; END $$;

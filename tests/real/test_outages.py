@@ -18,7 +18,7 @@ from tests.real.bench import PATIENCE, Bench, Device, both_kinds, random_key, re
 from wgsyncd.demo.mariadb import DATABASE
 from wgsyncd.demo.testbed import Customer
 
-TROUBLE = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
+TROUBLE = "the database failed. Devices stay connected, traffic is kept, the work is tried again"
 AGAIN = "the database works again. wgsyncd goes on, and posts the traffic that it kept"
 BOOKED = "SELECT SUM(rx_bytes_total) rx, SUM(tx_bytes_total) tx FROM customer_devices"
 DEADLOCK, READ_ONLY = 1213, 1290

@@ -163,8 +163,8 @@ def test_a_plan_and_the_status_name_contracts_to_mend(node: ShapedNode, run: Run
         node.change(number, is_parent=1)
     assert "? 0001 has 2 parent devices, and may have one" in run("plan", "--no-daemon", status=2)
     told = run("status", "--no-daemon", status=1)
-    assert "1 contract names a bandwidth profile that the configuration does not have" in told
-    assert "1 contract has more devices than max_devices" in told
+    assert "1 owner names a bandwidth profile that the configuration does not have" in told
+    assert "1 owner has more devices than max_devices" in told
 
 
 def test_a_cap_that_is_reached_is_no_trouble(node: ShapedNode, run: Run) -> None:
@@ -185,7 +185,7 @@ def test_verify_compares_the_trees_with_the_rows(node: ShapedNode, run: Run) -> 
     slow = tree.classes[minor]._replace(ceil=1000)
     node.tc.trees[Direction.DOWN] = replace(tree, classes={**tree.classes, minor: slow})
     found = json.loads(run("verify", "--json", status=1))["findings"]
-    why = f"bandwidth is not as contracts and devices ask for: change htbclass down {minor}"
+    why = f"bandwidth is not as the rows ask for: change htbclass down {minor}"
     assert [(one["check"], one["device"], one["what"]) for one in found] == [("shaping", FIVE, why)]
     node.cycle()
     assert "everything adds up" in run("verify")

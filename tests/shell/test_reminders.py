@@ -49,4 +49,4 @@ def test_a_database_that_is_away_since_the_boot_has_left_the_node_without_peers(
     Tasks(status).do("reconcile", away)
     first, later = stream.getvalue().splitlines()
     assert "before any row was read. The node may lack peers" in first and "stay connected" not in first
-    assert "Customers stay connected" in later
+    assert "Devices stay connected" in later

@@ -80,12 +80,12 @@ def test_one_screen_tells_what_is_wrong(node: Node, work: Work, run: Run) -> Non
     lines = run("status")[1]
     assert lines[0] == f"FAILING: node r640: wgsyncd runs (pid {os.getpid()})"
     text = "\n".join(lines)
-    for said in ("database: it does not serve wgsyncd: 2002: refused. Customers stay connected, and traffic is kept",
+    for said in ("database: it does not serve wgsyncd: 2002: refused. Devices stay connected, and traffic is kept",
                  "    sudo wgsyncd doctor", "heartbeat 3 min 2",
                  "has faults, so the daemon keeps the old one", "quarantine: 2 deltas are not accounted", "audit trail: 7 audit rows wait, because the database did not take them", "verification: it found 3 discrepancies",
                  "spool: 4 counters wait in the spool for the database", "another program has locked 5, or the database is too slow, so their bytes wait",
                  "the database refuses to change 1, so their bytes wait: 0001-DEV-009: 1264: Out of range",
-                 "6 contracts have several parent devices",
+                 "6 owners have several parent devices",
                  "rows: 1 row is ignored because of errors: row 5 (0001-DEV-005), preshared_key", "last changes",
                  "-  wg0  0001-DEV-006  row is gone"):  # fmt: skip
         assert said in text, said
@@ -101,7 +101,7 @@ def test_a_node_that_has_read_no_rows_does_not_say_that_customers_are_connected(
     status.spool_up, status.spool_pending_counters = False, 2
     text = "\n".join(run("status")[1])
     assert "2003: refused. The rows were not read yet, so the node may lack peers" in text
-    assert "Customers stay connected" not in text
+    assert "Devices stay connected" not in text
     assert "2 counters wait in memory for the database" in text, "the spool cannot be written"
 
 

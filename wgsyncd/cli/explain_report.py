@@ -247,7 +247,7 @@ def _is_served(found: Explanation) -> bool:
 
 
 def _advice(found: Explanation, now: float) -> str:
-    """What to do next if the customer of this device cannot connect."""
+    """What to do next if this device cannot connect."""
     if found.is_ignored:
         return "Ask the server that serves this interface: run `wgsyncd explain` there"
     if found.rejection is not None:
@@ -269,15 +269,15 @@ def _advice(found: Explanation, now: float) -> str:
 _CURES = {
     Inactive.OWNER_MISSING: "Correct the {owner} in the row, or create that {owner} in the application",
     Inactive.OWNER_INACTIVE: "Nothing is broken: the device connects again when its {owner} is active",
-    Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application, or issue a new QR code",
-    Inactive.DEADLINE_PASSED: "Its QR code ended before it was scanned: issue a new one in the application",
+    Inactive.DEVICE_INACTIVE: "Nothing is broken: make the device active in the application, or issue it again",
+    Inactive.DEADLINE_PASSED: "Nobody used its configuration in time: issue it again in the application",
     Inactive.SUPERSEDED: "Issue the device's configuration again in the application",
     Inactive.GATEWAY_INACTIVE: "Nothing is broken: the device connects again when its gateway is active",
 }
 _ROWS = {Reason.PSK_SEALED: "Restore its key (nexavpn.preshared_keys) and restart wgsyncd, or issue the device again"}
 _KNOCKS = (
     "It knocks from {endpoint} and the server answers, but the device does not accept the answer. The preshared key in"
-    " the device differs from the row's, or answers do not get back. Issue its QR code again"
+    " the device differs from the row's, or answers do not get back. Issue its configuration again"
 )
 _CONNECTIONS = {
     Connection.NOTHING_ARRIVES: "Nothing that this server can read has come from the device: a wrong key (its own,"
@@ -287,12 +287,12 @@ _CONNECTIONS = {
     Connection.OFFLINE: "It was connected {ago}, and nothing comes now: it is off, asleep or without a network, or a"
     " firewall drops what it sends. If packets come, it is this server's firewall: tcpdump -ni any udp port {port}",
     Connection.NO_DATA_ACCEPTED: "It is connected from {endpoint}, but the server drops all its packets: it sends from"
-    " another address than {addresses}. Correct Address in the device, or issue its QR code again",
+    " another address than {addresses}. Correct Address in the device, or issue its configuration again",
     Connection.UNANSWERED: "It is connected from {endpoint}, but its packets get no answers: the server does not"
     " forward them (`sysctl net.ipv4.ip_forward` must say 1), nothing routes answers back, or it sends from another"
     " address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
     Connection.AMBIGUOUS: "It is connected from {endpoint}, handshake {ago}. Whether the server accepts its packets"
-    " cannot be told: keepalives alone would count as much. Let the customer send for a minute, and run this again."
+    " cannot be told: keepalives alone would count as much. Let the device send for a minute, and run this again."
     " If then `ip -s -s link show {interface}` counts more RX errors (frame), as only the kernel's WireGuard does, the"
     " device sends from another address than {addresses}",
     Connection.CONNECTED: "It is connected from {endpoint}, handshake {ago}. If only pings pass, set MTU = 1280"

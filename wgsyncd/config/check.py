@@ -63,7 +63,8 @@ def faults_between(settings: Settings, as_written: Mapping[str, object]) -> list
     _check_shaping(check, settings, as_written)
     plane = settings.control_plane
     if as_written.get("limits.devices", "ignore") != "ignore":
-        check(plane == "mikyun", "limits.devices", f"needs max_devices of contracts, and {plane} has no contracts")
+        why = f"needs a number of devices that owners may have, and {plane} has none"
+        check(settings.store.bounds_devices, "limits.devices", why)
     settings.store.check(lambda good, key, why: check(good, f"{plane}.{key}", why))
     return check.faults
 
@@ -76,7 +77,7 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
     for group, name in shaping.by_group.items():
         check(name in profiles, f"shaping.by_group.{group}", known.format(name))
     if shaping.by_group:
-        check(settings.control_plane == "nexavpn", "shaping.by_group", "needs groups, and only NexaVPN has them")
+        check(settings.store.has_groups, "shaping.by_group", f"needs groups, and {settings.control_plane} has none")
     networks = [one.networks for one in settings.interfaces.values()]
     sizes = {len(net) for some in networks for net in some}
     for net in shaping.exempt:
@@ -91,8 +92,8 @@ def _check_shaping(check: _Checks, settings: Settings, as_written: Mapping[str, 
                 check(64e3 <= rate <= 30e9, f"{key}.{way}", "is not between 64kbit and 30Gbit")
         if f"{key}.monthly" in as_written:
             check(0 < one.monthly < 1 << 63, f"{key}.monthly", "is not between 1B and 9223372TB")
-            why = "needs the bytes of a contract's month, and NexaVPN has no contracts"
-            check(settings.control_plane != "nexavpn", f"{key}.monthly", why)
+            why = f"needs the bytes of an owner's month, and {settings.control_plane} does not have them"
+            check(settings.store.counts_months, f"{key}.monthly", why)
             why = "is needed with monthly: the bandwidth profile that holds from there on"
             check(bool(one.beyond), f"{key}.beyond", why)
         if one.beyond:

@@ -49,6 +49,11 @@ class StoreSettings(msgspec.Struct, frozen=True):
     owner_word: ClassVar[str] = "owner"  # what the control plane calls an owner, for people
     gives_networks: ClassVar[bool] = False  # whether its gateways have a network, for interfaces without `networks`
 
+    zone_effect: ClassVar[str] = "Days and months begin at other times"  # what another `node.zone` does
+    has_groups: ClassVar[bool] = False  # of owners
+    bounds_devices: ClassVar[bool] = False  # whether owners have a number of devices that they may have
+    counts_months: ClassVar[bool] = False  # whether it has the bytes of an owner's month
+
     def check(self, check: Check) -> None:
         """Check values that no type checks. Keys are dotted, below the table of the control plane."""
 

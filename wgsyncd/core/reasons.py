@@ -120,9 +120,9 @@ class TransitionKind(StrEnum):
 
 
 class BandwidthCause(StrEnum):
-    """Why other rates hold for a contract."""
+    """Why other rates hold for an owner."""
 
-    CONTRACT = "contract"  # it names another profile
+    OWNER = "owner"  # the owner has another profile
     CAP_REACHED = "cap_reached"
     CAP_ENDED = "cap_ended"
     SETTINGS = "settings"  # the configuration gives the profile other rates

@@ -229,7 +229,8 @@ class AdminRequests:
         self._log.info("reload", who=request.who)
         before = self._zone()
         faults = self._daemon.reload(request.who)
-        changed = [wording.zone_changed(before, self._zone())] if self._zone() != before else []
+        now, effect = self._zone(), self._daemon.agent.settings.store.zone_effect
+        changed = [wording.zone_changed(before, now, effect)] if now != before else []
         return ReloadReport(taken=not faults, config=str(self._file), faults=list(faults), warnings=changed)
 
     def _approve(self, plan: str, who: str) -> ApproveReport:

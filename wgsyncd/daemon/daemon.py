@@ -204,8 +204,8 @@ class Daemon:
             self.agent.queue_audit(AuditAction.CONFIG_REJECTED, AuditFacts(count=len(faults), keys=keys))
         else:
             self.agent.store.close()
-            if settings.node.zone != self.settings.node.zone:
-                self._log.warning(wording.zone_changed(self.settings.node.zone, settings.node.zone))
+            if (old := self.settings.node.zone) != (new := settings.node.zone):
+                self._log.warning(wording.zone_changed(old, new, settings.store.zone_effect))
             self.agent, self.settings = agent, settings
             self._claims.keep(settings.interfaces)
             log.configure(settings.log.level, settings.log.format)

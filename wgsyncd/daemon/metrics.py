@@ -213,12 +213,12 @@ def _shaping(status: DaemonStatus) -> Iterator[Metric]:
     one = status.shaping or ShapingStatus(True, {}, 0, 0, 0, 0, "")
     over = status.store_conditions.get("devices_over_limit", 0)
     for name, text, value in (
-        ("shaping_ok", "Whether tc is as contracts and devices ask for.", one.ok),
+        ("shaping_ok", "Whether tc is as the rows ask for.", one.ok),
         ("shaping_drift", "Objects of tc that were not as wanted after the last apply.", one.drift),
-        ("shaped_contracts", "Contracts with devices whose traffic is limited.", one.contracts),
-        ("slowed_contracts", "Contracts beyond their monthly cap.", one.slowed),
-        ("unknown_profile_contracts", "Contracts whose bandwidth profile is not configured.", one.unknown),
-        ("contracts_over_device_limit", "Contracts with more devices than their max_devices.", over),
+        ("shaped_owners", "Owners of devices whose traffic is limited.", one.owners),
+        ("slowed_owners", "Owners beyond their monthly cap.", one.slowed),
+        ("unknown_profile_owners", "Owners whose bandwidth profile is not configured.", one.unknown),
+        ("owners_over_device_limit", "Owners with more devices than they may have.", over),
     ):
         yield _gauge(name, text, value)
     text = "Devices whose traffic is limited, by bandwidth profile."

@@ -12,7 +12,7 @@ from wgsyncd.errors import StoreError, WgsyncdError, WireGuardError
 _READERS = ("account", "watch", "verify")
 _COMPARING = ("account", "reconcile")  # these tasks are good only if they could read an interface
 
-_NO_DATABASE = "the database failed. Customers stay connected, traffic is kept, the work is tried again"
+_NO_DATABASE = "the database failed. Devices stay connected, traffic is kept, the work is tried again"
 _NO_ROWS = "the database failed before any row was read. The node may lack peers, and it removes none"
 _OVER = {"database": "the database works again. wgsyncd goes on, and posts the traffic that it kept"}
 

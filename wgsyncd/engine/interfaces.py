@@ -65,7 +65,7 @@ class Interfaces:
         return actual
 
     def _look_for_another(self, state: InterfaceState) -> None:
-        """Tell of another port or private key than before: what customers have been given names the old ones."""
+        """Tell of another port or private key than before: what clients have been given names the old ones."""
         if state.public_key is None:  # not set up yet
             return
         before, now = self._identities.get(state.name), (state.listen_port, state.public_key)
@@ -75,7 +75,7 @@ class Interfaces:
         what = [f"port {now[0]}, before {before[0]}"] if now[0] != before[0] else []
         what += ["another private key"] if now[1] != before[1] else []
         text = " and ".join(what)
-        self._log.warning("interface has changed: customers may not find it any more", interface=state.name, what=text)
+        self._log.warning("interface has changed: clients may not find it any more", interface=state.name, what=text)
         self._status.add_event("update", interface=state.name, text=text)
 
     def _read(self, name: str, create: bool) -> InterfaceState:

@@ -242,7 +242,7 @@ class Shaping:
     def _publish(self, cycle: ShapingCycle, drift: int) -> None:
         unshaped = frozenset(cycle.plan.no_minor)
         devices = [] if self._lacks else [one for one in cycle.wanted.devices if one.device not in unshaped]
-        contracts, slowed = {one.owner for one in devices}, {one.owner for one in devices if one.choice.beyond}
+        owners, slowed = {one.owner for one in devices}, {one.owner for one in devices if one.choice.beyond}
         names = dict.fromkeys(self._policy.profiles, 0) | Counter(one.choice.name for one in devices)
         stuck = self._failed or self._lacks or 0 < self._left <= len(cycle.waiting)
         self._left = len(cycle.waiting)
@@ -250,7 +250,7 @@ class Shaping:
         missing, foreign = cycle.plan.no_minor, cycle.plan.foreign
         is_ok = cycle.is_read and not (self._failed or drift or missing or foreign or cycle.waiting)
         self._status.shaping = ShapingStatus(
-            is_ok, dict(names), len(contracts), len(slowed), cycle.wanted.unknown, drift, self._trouble(cycle)
+            is_ok, dict(names), len(owners), len(slowed), cycle.wanted.unknown, drift, self._trouble(cycle)
         )
         if self._changed("trouble", self._status.shaping.trouble) and self._status.shaping.trouble:
             if self._hurries:

@@ -52,9 +52,9 @@ class ShapingStatus:
 
     ok: bool
     devices: Mapping[str, int]  # that are shaped, by profile
-    contracts: int  # with shaped devices
-    slowed: int  # contracts that have reached their monthly cap
-    unknown: int  # contracts whose profile the configuration does not have
+    owners: int  # with shaped devices
+    slowed: int  # owners that have reached their monthly cap
+    unknown: int  # owners whose profile the configuration does not have
     drift: int  # objects of tc that were not as wanted after apply
     trouble: str  # what is wrong, in words. "" if nothing is
 

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
     """One word for a node."""
 
     OK = "ok"
-    DEGRADED = "degraded"  # something needs attention, and the node serves its customers
+    DEGRADED = "degraded"  # something needs attention, and the node serves its devices
     FAILING = "failing"
 
 
@@ -124,6 +124,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     unwritten_audit_rows: int | None  # audit rows that wait, because the database did not take them
     policies: PoliciesReport | None  # null: the daemon enforces no policies, or the command looked by itself
     preshared_keys: dict[str, int]  # by key id: rows whose preshared key is sealed with that key
+    owner_word: str  # what the control plane calls an owner, such as "user"
     shaping: ShapingStatus | None  # null: it is off, or no cycle of the daemon has ended yet
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None

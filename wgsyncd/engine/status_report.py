@@ -173,6 +173,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
         unwritten_audit_rows=None,
         policies=policies_report(status),
         preshared_keys=dict(status.sealed),
+        owner_word=settings.store.owner_word,
         shaping=status.shaping,
         conditions=dict(status.store_conditions),
         changes=None,

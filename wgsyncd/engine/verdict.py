@@ -16,7 +16,7 @@ BEGINS = 60  # seconds after the start in which the first cycle may be under way
 REMEMBERED = 3600  # seconds for which it is told that the database lost commits
 STALE = 3  # times the configured interval, before a good cycle is too long ago
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
-_OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other customers as they are
+_OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other devices as they are
 
 
 def judge(findings: list[Finding]) -> Verdict:
@@ -66,7 +66,7 @@ def _begins(report: StatusReport) -> bool:
 def _database(report: StatusReport, begins: bool) -> Iterator[Finding]:
     database = report.database
     if not database.up and database.error:
-        kept = "Customers stay connected, and traffic is kept" if database.read is not None else _NO_ROWS
+        kept = "Devices stay connected, and traffic is kept" if database.read is not None else _NO_ROWS
         why = f"it does not serve wgsyncd: {database.error}. {kept}"
         yield fault("database", why, database.todo or "sudo wgsyncd doctor")
     elif not database.up and begins:
@@ -113,10 +113,10 @@ def _cycles(report: StatusReport, begins: bool) -> Iterator[Finding]:
 
 
 _NO_ROWS = (
-    "The rows were not read yet, so the node may lack peers, and their customers cannot connect. Peers that it has stay"
+    "The rows were not read yet, so the node may lack peers, and their devices cannot connect. Peers that it has stay"
 )
 _COUNTERS = "counter waits", "counters wait"
-_NAMES = "contract names", "contracts name"
+_NAMES = "owner names", "owners name"
 _STAY = "peer without a row stays", "peers without a row stay"
 _UNWRITTEN = (
     "audit row waits, because the database did not take it",
@@ -173,7 +173,7 @@ def _shaping(report: StatusReport) -> Iterator[Finding]:
     shaping = report.shaping
     if shaping is not None and not shaping.ok:
         why = shaping.trouble or f"tc did not take {counted(shaping.drift, 'change')}"
-        yield warning("shaping", f"not everybody has the bandwidth of the contract: {why}", _LOG)
+        yield warning("shaping", f"not every device has its bandwidth: {why}", _LOG)
     if shaping is not None and shaping.unknown:
         why = f"{counted(shaping.unknown, *_NAMES)} a bandwidth profile that the configuration does not have"
         yield warning("shaping", why, "wgsyncd plan")

@@ -139,7 +139,7 @@ def rejection(one: Rejection) -> str:
         case Reason.ALLOCATED_ELSEWHERE:
             return f"address {facts.value} is allocated to {facts.holder}"
         case Reason.OVER_DEVICE_LIMIT:
-            return f"its contract may have {counted(int(facts.value), 'device')}, and others have the places"
+            return f"its owner may have {counted(int(facts.value), 'device')}, and others have the places"
         case Reason.PSK_SEALED:
             return f"the preshared key cannot be opened: {facts.value}"
 
@@ -164,7 +164,7 @@ def discrepancy(one: Discrepancy) -> str:
         case Check.UNREAD:
             return f"{one.interface} cannot be read, so nothing is known about its peers: {one.error}"
         case Check.SHAPING:
-            return f"bandwidth is not as contracts and devices ask for: {one.error}"
+            return f"bandwidth is not as the rows ask for: {one.error}"
         case Check.QUARANTINE:
             return f"{counted(one.value, 'delta')} in quarantine, not posted"
         case Check.ABSENT:
@@ -183,16 +183,16 @@ def discrepancy(one: Discrepancy) -> str:
 
 
 HARMLESS = frozenset(("cap_reached",))
-"""Conditions of a store that are no trouble: the contract says what then happens."""
+"""Conditions of a store that are no trouble: the profile says what then happens."""
 _CONDITIONS = {
     "unknown_profile": "names the bandwidth profile {!r}, which the configuration does not have",
     "devices_over_limit": "has more devices than it may have: {}",
     "parent_conflict": "has {} parent devices, and may have one",
 }
 _COUNTED = {
-    "unknown_profile": ("contract names", "contracts name", "a bandwidth profile that the configuration does not have"),
-    "devices_over_limit": ("contract has", "contracts have", "more devices than max_devices"),
-    "parent_conflict": ("contract has", "contracts have", "several parent devices"),
+    "unknown_profile": ("owner names", "owners name", "a bandwidth profile that the configuration does not have"),
+    "devices_over_limit": ("owner has", "owners have", "more devices than max_devices"),
+    "parent_conflict": ("owner has", "owners have", "several parent devices"),
     "policy_faulty": ("policy is", "policies are", "faulty, and each doubt is decided against access"),
     "gateway_drift": ("gateway's row differs", "gateways' rows differ", "from the interface"),
     "unallocated": ("device has", "devices have", "an address that is not allocated to it"),
@@ -223,12 +223,10 @@ def conditions(kind: str, count: int) -> str:
     return f"{counted(count, one, several)} {what}"
 
 
-def zone_changed(old: ZoneInfo, new: ZoneInfo) -> str:
-    """What a changed `node.zone` means."""
-    return (
-        f"node.zone is {new} now, and was {old}. wgsyncd reads all DATETIME columns in the new zone, so handshakes and"
-        f" QR codes move. If the application did not change its zone, write {old} again. Then run `wgsyncd verify`"
-    )
+def zone_changed(old: ZoneInfo, new: ZoneInfo, effect: str) -> str:
+    """What a changed `node.zone` means. ``effect``: what the store says about it."""
+    undo = f"If the application did not change its zone, write {old} again. Then run `wgsyncd verify`"
+    return f"node.zone is {new} now, and was {old}. {effect}. {undo}"
 
 
 def node_taken(node: str, holder: Holder) -> str:

@@ -1,4 +1,4 @@
-"""Show wgsyncd at work with a private database, private interfaces and made-up customers.
+"""Show wgsyncd at work with a private database, private interfaces and made-up clients.
 
 exit status: 0 every scenario holds, 1 one does not, 2 not started, or bad usage, 130 interrupted
 """

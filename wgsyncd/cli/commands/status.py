@@ -213,9 +213,9 @@ def _work(report: StatusReport) -> Iterator[Line]:
         devices = counted(sum(shaping.devices.values()), "device is", "devices are")
         counts = {"slowed by a monthly cap": shaping.slowed, "with an unknown bandwidth profile": shaping.unknown}
         counts["beyond their device limit"] = (report.conditions or {}).get("devices_over_limit", 0)
-        told = "".join(f", {counted(count, 'contract')} {what}" for what, count in counts.items() if count)
+        told = "".join(f", {counted(count, report.owner_word)} {what}" for what, count in counts.items() if count)
         drift = f", {counted(shaping.drift, 'object')} of tc not as wanted" if shaping.drift else ""
-        yield f"bandwidth: {devices} shaped, of {counted(shaping.contracts, 'contract')}{told}{drift}", ""
+        yield f"bandwidth: {devices} shaped, of {counted(shaping.owners, report.owner_word)}{told}{drift}", ""
 
 
 def _last(changes: Sequence[RecentChange]) -> list[Parts]:

@@ -88,7 +88,7 @@ def _file_key(name: str, state: InterfaceState, file: Path) -> Iterator[Finding]
     except (OSError, ValueError, subprocess.TimeoutExpired):
         return
     if done.returncode == 0 and state.public_key is not None and done.stdout.strip() != encode_key(state.public_key):
-        why = f"has another private key than {file}, and customers know one of the two. Is the present one right?"
+        why = f"has another private key than {file}, and clients know one of the two. Is the present one right?"
         yield fault(f"{name} key", f"{why} Then correct the file", f"systemctl restart wg-quick@{name}")
 
 

@@ -32,7 +32,7 @@ def _event(contract: str, before: Choice, now: Choice) -> AuditEvent:
 
 def _cause(before: Choice, now: Choice) -> BandwidthCause:
     if before.name != now.name:
-        return BandwidthCause.CONTRACT
+        return BandwidthCause.OWNER
     if bool(before.beyond) != bool(now.beyond):
         return BandwidthCause.CAP_REACHED if now.beyond else BandwidthCause.CAP_ENDED
     return BandwidthCause.SETTINGS

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
 
@@ -49,6 +49,10 @@ class Qr(msgspec.Struct, frozen=True):
 
 class Mikyun(StoreSettings, frozen=True):
     """The control plane "mikyun": a MariaDB database with the tables of mikyun_cloud."""
+
+    zone_effect: ClassVar[str] = "wgsyncd reads all DATETIME columns in the new zone, so handshakes and QR codes move"
+    bounds_devices: ClassVar[bool] = True  # contracts.max_devices
+    counts_months: ClassVar[bool] = True
 
     perspective: Literal["server", "device"] = "server"
     language: Literal["ja", "en"] = "en"

@@ -3,11 +3,13 @@
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import combinations
 
 from wgsyncd.config.resources import install_command
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import NTP, Finding, fault, ok, warning
+from wgsyncd.core.network import Network
 from wgsyncd.errors import NO_ANSWER, ConfigError, StoreError, StoreErrorCode, UserError
 from wgsyncd.stores.border import sensible
 from wgsyncd.stores.nexavpn.connection import Connection, Pooled
@@ -234,6 +236,7 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     seen = connection.query(
         "SELECT id::text, name, is_active AND deleted_at IS NULL, vpn_cidr::text FROM wgsyncd.gateways"
     )
+    networks: list[tuple[str, Network]] = []  # by gateway
     for interface, one in settings.interfaces.items():
         found = [(active, network) for row_id, name, active, network in seen if one.store_name in (row_id, name)]
         if not found:
@@ -242,15 +245,27 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
             yield fault("gateway", told, fix)
             continue
         is_active, network = found[0]
+        theirs = read_vpn_cidr(network)
+        networks += [(one.store_name, net) for net in one.networks or (() if theirs is None else (theirs,))]
         if not is_active:
             told = f"{interface}: the gateway {one.store_name} is inactive or deleted, so no device wants a peer"
             yield warning("gateway", told, f"wgsyncd explain {interface}")
-        elif not one.networks and read_vpn_cidr(network) is None:
+        elif not one.networks and theirs is None:
             told = f"{interface}: vpn_cidr of {one.store_name} is {network}, which limits nothing: rows are rejected"
             yield fault("gateway", told, _EDIT)
         else:
             devices = "" if one.networks else f", devices in {network}"
             yield ok("gateway", f"{interface}: {one.store_name}{devices}")
+    yield from _overlaps(networks)
+
+
+def _overlaps(networks: Iterable[tuple[str, Network]]) -> Iterator[Finding]:
+    """Networks of different gateways that have addresses in common. ``networks``: by gateway."""
+    for (here, one), (there, other) in combinations(networks, 2):
+        if here != there and (one.covers(other) or other.covers(one)):
+            told = f"the network {one} of {here} overlaps {other} of {there}"
+            then = "An address that both give to a device reaches nothing. The plan names such addresses"
+            yield warning("networks", f"{told}. {then}", "wgsyncd plan")
 
 
 def _clock(ahead: float, doubt: float) -> Finding:

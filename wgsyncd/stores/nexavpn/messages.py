@@ -58,7 +58,7 @@ _WORDS: Mapping[StrEnum, str] = {
     TakeoverCause.SILENT: "it was silent for {count} s",
     TakeoverCause.CLONE: "it is a clone of this machine",
     TakeoverCause.ORDERED: "ordered by {by}",
-    BandwidthCause.CONTRACT: "the groups of the user have another one",
+    BandwidthCause.OWNER: "the groups of the user have another one",
     Inactive.OWNER_MISSING: "user {owner} does not exist",
     Inactive.OWNER_INACTIVE: "user {owner} {state}",
     Inactive.DEADLINE_PASSED: "not used in time",

@@ -76,6 +76,7 @@ class Nexavpn(StoreSettings, frozen=True):
 
     owner_word: ClassVar[str] = "user"
     gives_networks: ClassVar[bool] = True  # gateways.vpn_cidr
+    has_groups: ClassVar[bool] = True
 
     database: Database = Database()
     devices: Devices = Devices()
