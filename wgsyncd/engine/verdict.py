@@ -129,7 +129,8 @@ def _guard(report: StatusReport) -> Iterator[Finding]:
     if guard.tripped and not guard.approved:
         gone = [one for one in report.held if one.action == "remove"]
         reasons = ", ".join(dict.fromkeys(one.reason for one in gone))
-        why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), and the guard keeps them"
+        kept = f"and the guard keeps {'it' if report.withheld == 1 else 'them'}"
+        why = f"NOTHING WAS REMOVED: {counted(report.withheld, 'peer')} would go ({reasons}), {kept}"
         yield fault("guard", f"{why}. {wording.if_a_mistake(one.device for one in gone)}", "wgsyncd plan")
     if report.blocked:
         until = wording.until_mended(unreadable_rows(report.rejected))

@@ -109,7 +109,7 @@ def _absent(why: str) -> Finding:
     if why == client.NOT_RUNNING:
         return fault("daemon", why, "systemctl start wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
     if why.startswith(("the daemon does not answer", "wgsyncd runs")):
-        return fault("daemon", why, "systemctl restart wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
+        return fault("daemon", why, "systemctl restart wgsyncd")
     return warning("daemon", why, "sudo wgsyncd status")  # another configuration, or a directory that nobody may read
 
 
