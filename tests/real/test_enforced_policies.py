@@ -41,6 +41,11 @@ def test_a_device_reaches_what_its_policies_allow(office: Office) -> None:
     wait(lambda: "10.2." in (office.ruleset() or ""), "the new policy in the ruleset")
     assert office.asks(client, "10.2.0.1") == "answer"
 
+    office.tables.policy("not west", "deny", "10.2.0.1/32", to=[("user", named("alice"))], priority=10)
+    wait(lambda: office.asks(client, "10.2.0.1") == "refused", "the policy that comes first")
+    office.tables.update("policies", named("not west"), priority=900)
+    wait(lambda: office.asks(client, "10.2.0.1") == "answer", "the policy that comes first now")
+
     stream = office.stream(client, "10.1.0.1")
     wait(lambda: "answer" in office.answers(), "an answer")
     office.tables.update("policies", named("east"), deleted_at="2026-01-01")
@@ -162,6 +167,29 @@ def test_a_reload_ends_and_begins_enforcement(office: Office) -> None:
     office.daemon.signal(signal.SIGHUP)
     wait(lambda: '"wg2"' in (office.ruleset() or ""), "the new interface in the ruleset")
     assert office.has_element(5)
+    office.daemon.stop()
+
+
+def test_a_node_that_starts_without_a_table_and_without_the_database_lets_nothing_through(
+    office: Office, postgres: PrivatePostgres
+) -> None:
+    client = office.client(5)
+    office.daemon.start()
+    wait(lambda: office.has_element(5), "the element of the device")
+    office.daemon.kill()
+    office.gateway.run("nft", "delete", "table", "inet", "wgsyncd")
+    assert office.asks(client, "10.2.0.1") == "answer", "the peer is live, and nothing refuses"
+    postgres.stop()
+    try:
+        office.daemon.start(ready=False)
+        wait(lambda: office.daemon.lines(level="error"), "the trouble with the database")
+        assert office.bench.peer(5) is not None
+        assert [office.asks(client, one) for one in ("10.1.0.1", "10.2.0.1")] == ["refused", "refused"]
+    finally:
+        postgres.start()
+        office.tables.connect()
+    wait(lambda: office.has_element(5), "the element of the device again")
+    assert [office.asks(client, one) for one in ("10.1.0.1", "10.2.0.1")] == ["answer", "refused"]
     office.daemon.stop()
 
 
