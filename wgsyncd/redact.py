@@ -1,9 +1,20 @@
-"""Text without keys and without control characters, for the log, the commands and the metrics."""
+"""Text as it may be shown: without keys and control characters, and with commands that work as printed."""
 
 import binascii
+import contextlib
+import json
 import re
-from collections.abc import Container, Mapping
+import shlex
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
 from typing import cast
+
+DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
+WITH_CONFIG = (
+    "adopt", "approve", "check-config", "devices", "doctor", "explain", "init-db", "plan", "quarantine", "status",
+    "takeover", "usage", "verify",
+)  # fmt: skip
+"""The commands that messages propose and that have --config."""
 
 _KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
 
@@ -15,14 +26,43 @@ _BYTES = re.compile(r"""(?<![A-Za-z0-9_])b(['"])(?:\\.|(?!\1)[^\\])*\1""")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# A command of ours without --config, and the file where an editor opens it.
+_PROPOSED = re.compile(
+    rf"\bwgsyncd (?:{'|'.join(WITH_CONFIG)})\b(?! --config)|(?<=\beditor ){re.escape(str(DEFAULT_CONFIG))}"
+)
+_file = ""  # the configuration file in use, as a word of the shell. "": the default one
+
+
+@contextlib.contextmanager
+def using(config: Path | None) -> Iterator[None]:
+    """Until the end, this process uses another configuration file, and so do all commands that it proposes."""
+    global _file  # noqa: PLW0603 - one process has one configuration file
+    before = _file
+    is_default = config is None or config.resolve() == DEFAULT_CONFIG.resolve()
+    _file = "" if is_default else shlex.quote(str(cast("Path", config).absolute()))
+    try:
+        yield
+    finally:
+        _file = before
+
+
+def with_config(text: str, *, is_json: bool = False) -> str:
+    """``text`` with the configuration file in use in each command of ours. ``is_json``: it is a JSON document."""
+    if not _file:
+        return text
+    file = json.dumps(_file, ensure_ascii=False)[1:-1] if is_json else _file
+    return _PROPOSED.sub(lambda it: file if it[0].startswith("/") else f"{it[0]} --config {file}", text)
+
+
 def redact(text: str, public: Container[str] = ()) -> str:
     """``text`` with everything that looks like a WireGuard key cut to its first eight characters and an ellipsis.
 
-    The keys in ``public`` stay.
+    The keys in ``public`` stay. Commands of ours get the configuration file in use.
     """
-    return _KEY.sub(
+    hidden = _KEY.sub(
         lambda match: match[0] if match[0] in public else f"{match[1] or match[2]}…", _BYTES.sub("b'…'", text)
     )
+    return with_config(hidden)
 
 
 def escape_control(text: str) -> str:

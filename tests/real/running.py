@@ -216,6 +216,10 @@ class Daemon:
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done
 
+    def proposed(self, command: str) -> str:
+        """Returns a command of ours as this daemon proposes it: its configuration file is not the default one."""
+        return f"wgsyncd {command} --config {self.config}"
+
     def status(self) -> dict[str, Any]:
         """Returns the result of `wgsyncd status --json`."""
         data: dict[str, Any] = json.loads(self.cli("status", "--json", code=None).stdout)

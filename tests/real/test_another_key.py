@@ -37,7 +37,7 @@ def test_an_old_private_key_is_told_until_it_is_put_right_or_approved(bench: Ben
     checks = json.loads(bench.daemon.cli("doctor", "--json", code=1).stdout)["checks"]
     assert [told["message"] for told in checks if told["check"] == "daemon: wg0 identity"] == [one["message"]]
     text = bench.daemon.cli("explain", device.device, shows=device.keys.public).stdout
-    assert "`wgsyncd status` shows what is wrong with this server" in text
+    assert f"`{bench.daemon.proposed('status')}` shows what is wrong with this server" in text
     give(right.private)
     wait(lambda: not findings(bench), "the old key is back")
     give(wrong.private)

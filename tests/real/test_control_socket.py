@@ -53,7 +53,7 @@ def test_what_is_planned_is_approved_and_nothing_else(bench: Bench) -> None:
     text, plan = plan_of(bench)
     assert text.splitlines()[0] == "wg0: 20 actual peers, 0 desired"
     assert f"{crowd[0].device}  0001  {crowd[0].address}/32  {crowd[0].keys.public[:8]}…  device paused" in text
-    told = f"do nothing else. Meant? wgsyncd approve {plan}"
+    told = f"do nothing else. Meant? {bench.daemon.proposed('approve')} {plan}"
     assert text.splitlines()[-2].endswith(told)
     bench.sql(f"UPDATE customer_devices SET status = 'active' WHERE device_id = '{crowd[0].device}'")
     wait(lambda: bench.daemon.status()["guard"]["plan"] not in ("", plan), "another plan")

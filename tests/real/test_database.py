@@ -69,7 +69,7 @@ def test_everything_works_with_exactly_the_grants(bench: Bench) -> None:
                        "guard_approved"}  # fmt: skip
     (error,) = daemon.lines(level="error")
     assert (error["event"], error["removals"]) == (KEPT, 4)
-    assert error["todo"].endswith(f"Meant? wgsyncd approve {plan}")
+    assert error["todo"].endswith(f"Meant? {daemon.proposed('approve')} {plan}")
     assert not {number for number in DENIED if f'"{number}:' in daemon.log.read_text()}
 
 
@@ -149,7 +149,10 @@ def test_counting_does_not_move_updated_at(bench: Bench) -> None:
     [
         ("DROP TABLE wgsyncd_schema", "wgsyncd init-db"),
         ("DELETE FROM wgsyncd_schema", "wgsyncd init-db"),
-        ("UPDATE wgsyncd_schema SET version = 0", "version 0, older than this wgsyncd; wgsyncd init-db --socket"),
+        (
+            "UPDATE wgsyncd_schema SET version = 0",
+            "version 0, older than this wgsyncd; wgsyncd init-db --config; --socket",
+        ),
         ("UPDATE wgsyncd_schema SET version = 4", "version 4, this wgsyncd knows 3"),
         ("DROP TABLE wgsyncd_nodes", "wgsyncd init-db"),
     ],
@@ -189,7 +192,7 @@ def test_a_view_without_its_column_is_no_reason_to_let_deleted_devices_in(bench:
     bench.sql(f"UPDATE customer_devices SET deleted_at = NOW() WHERE device_id = '{device.device}'")
     bench.sql(f"REVOKE SELECT (deleted_at) ON customer_devices FROM {ACCOUNTS}")
     done = bench.daemon.cli("plan", code=1)
-    assert "`sudo wgsyncd doctor` tells how to grant it" in done.stderr
+    assert f"`sudo {bench.daemon.proposed('doctor')}` tells how to grant it" in done.stderr
     bench.daemon.start()
     assert not bench.peers()
     bench.sql(f"GRANT SELECT (deleted_at) ON customer_devices TO {ACCOUNTS}")

@@ -99,9 +99,9 @@ def test_emptied_tables_cut_nobody_off_until_an_admin_approves(office: Office) -
     (line,) = office.daemon.lines(event=WITHHELD)
     shown = office.daemon.cli("plan", code=2).stdout
     assert "2 devices would lose all access" in shown
-    assert f"wgsyncd approve {line['plan']}" in shown
+    assert f"{office.daemon.proposed('approve')} {line['plan']}" in shown
     assert json.loads(office.daemon.cli("plan", "--json", code=2).stdout)["access"]["lost"] == 0
-    assert f"wgsyncd approve {line['plan']}" in office.daemon.cli("status", code=2).stdout
+    assert f"{office.daemon.proposed('approve')} {line['plan']}" in office.daemon.cli("status", code=2).stdout
     assert "is not the plan of now" in office.daemon.cli("approve", "0" * 32, code=1).stderr
     assert "approved and carried out" in office.daemon.cli("approve", str(line["plan"])).stdout
     assert [office.asks(one, "10.1.0.1") for one in clients] == ["refused", "refused"]

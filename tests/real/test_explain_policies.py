@@ -111,7 +111,7 @@ def test_what_the_packet_filter_does_is_told_where_it_differs(bench: Bench) -> N
     bench.tables.sql("DELETE FROM policy_destinations")
     wait(lambda: bench.daemon.lines(event="NOTHING WAS TAKEN AWAY: the guard keeps the access of devices"),
          "the guard")  # fmt: skip
-    kept = "The packet filter still allows it: the guard keeps the old access: see `wgsyncd plan`."
+    kept = f"The packet filter still allows it: the guard keeps the old access: see `{bench.daemon.proposed('plan')}`."
     assert told(bench, "10.1.0.1").endswith(f"and none covers it. {kept}")
     assert story(bench)["policies"]["withheld"] is True
     shown = bench.daemon.cli("explain", "laptop 5", shows=key_text(5)).stdout

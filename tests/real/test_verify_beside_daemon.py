@@ -111,10 +111,11 @@ def test_released_traffic_is_what_the_kernel_counted(bench: Bench) -> None:
     ids = [str(one["id"]) for one in held()]
     assert theirs not in ids
     refused = daemon.cli("quarantine", "release", *ids, theirs, code=1)
-    assert refused.stderr == f"wgsyncd: no delta {theirs} in quarantine, so nothing is done: see `wgsyncd quarantine`\n"
+    see = daemon.proposed("quarantine")
+    assert refused.stderr == f"wgsyncd: no delta {theirs} in quarantine, so nothing is done: see `{see}`\n"
     daemon.reconcile()
     assert daemon.metrics()["wgsyncd_quarantined_deltas"] == len(ids)
-    assert daemon.notices.has(f"{len(ids)} in quarantine (wgsyncd quarantine)…")
+    assert daemon.notices.has(f"{len(ids)} in quarantine ({see})…")
     assert daemon.status()["quarantined"] == len(ids)
     assert f"{len(ids)} released: posted" in daemon.cli("quarantine", "release", *ids).stdout
     stop(bench)
@@ -150,5 +151,5 @@ def test_the_daemon_verifies_once_a_day(bench: Bench, broken: bool) -> None:
     assert metrics['wgsyncd_verify_findings{check="figure"}'] == 0
     lines = daemon.lines(logger="verify")
     assert [(one["check"], one["device"]) for one in lines] == [("negative", "0001-wg0-010")] * broken
-    assert daemon.notices.has("1 discrepancy (wgsyncd verify)…") == broken
+    assert daemon.notices.has(f"1 discrepancy ({daemon.proposed('verify')})…") == broken
     daemon.stop()

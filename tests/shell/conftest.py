@@ -16,7 +16,7 @@ from tests.asked_daemon import Work, running
 from tests.http_site import Site
 from tests.node import CONFIG, Node
 from tests.wait import until
-from wgsyncd import log
+from wgsyncd import log, redact
 from wgsyncd.cli import main, wiring
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
@@ -38,6 +38,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     file = tmp_path / "wgsyncd.toml"
     file.write_text(CONFIG)
+    monkeypatch.setattr(redact, "DEFAULT_CONFIG", file)  # as if it were the usual one: commands do without --config
     return file
 
 

@@ -46,12 +46,9 @@ def reports(node: Node) -> FakeReports:
 
 @pytest.fixture
 def run(
-    node: Node, reports: FakeReports, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    node: Node, reports: FakeReports, config: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Run:  # fmt: skip
-    config = tmp_path / "wgsyncd.toml"
-    config.write_text(CONFIG)
-
     def agent(_: Settings) -> Agent:
         log.configure("warning", "sentence")
         return node.agent

@@ -6,6 +6,7 @@ Only the file of the command that runs is imported, so the file may import at it
 """
 
 import argparse
+import contextlib
 import difflib
 import importlib
 import io
@@ -21,6 +22,7 @@ from wgsyncd import __version__
 from wgsyncd.cli import commands
 from wgsyncd.core.words import counted
 from wgsyncd.errors import NO_ANSWER, ConfigError, StoreError, WgsyncdError, in_short
+from wgsyncd.redact import escape_control, redact, using
 
 PROGRAM = (
     "wgsyncd keeps a Linux server's WireGuard peers equal to the rows of a MariaDB or PostgreSQL table, "
@@ -103,8 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A terminal may not be able to show every character.
             stream.reconfigure(errors="backslashreplace")
+    with contextlib.ExitStack() as of_process:
+        return _run(argv, of_process)
+
+
+def _run(argv: Sequence[str], of_process: contextlib.ExitStack) -> int:
     try:
         args = parser(argv).parse(argv)
+        of_process.enter_context(using(getattr(args, "config", None)))
         exit_status: int = args.run(args)
         print(end="", flush=True)  # here, so that a failure of standard output is reported
         return exit_status
@@ -128,7 +136,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_error(first: str, *more: str) -> None:
-    from wgsyncd.redact import escape_control, redact
-
     for line in (f"wgsyncd: {first}", *more):
         print(escape_control(redact(line)), file=sys.stderr)

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wgsyncd.redact import DEFAULT_CONFIG
+
 if TYPE_CHECKING:
     from wgsyncd.core.network import Network
-
-DEFAULT_CONFIG = Path("/etc/wgsyncd/wgsyncd.toml")
 
 
 def add_config(parser: argparse.ArgumentParser, *, fault_status: int = 2) -> None:

@@ -33,7 +33,7 @@ Parts = Line | Sequence[Line]
 
 _COLUMN = re.compile(r".{0,45} {2}(?=\S)")  # all before the last column of a line
 _COMMAND = re.compile(
-    r"wgsyncd [a-z-]+(?: [0-9a-f]{32})?|tcpdump -ni \S+ (?:udp port|host) \S+|`[^`]{,60}`"
+    r"wgsyncd [a-z-]+(?: --config (?:'[^']*'|\S+))?(?: [0-9a-f]{32})?|tcpdump -ni \S+ (?:udp port|host) \S+|`[^`]{,60}`"
     r"|systemctl [a-z]+(?: --now)? \S+|[\d.]+ (?:[KMGTPE]i)?B\b"
 )
 """What stays in one line: a command in a sentence, which is copied, and a number of bytes with its unit."""

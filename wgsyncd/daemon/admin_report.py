@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from wgsyncd.errors import ConfigIssue
+from wgsyncd.redact import with_config
 
 
 class ApproveReport(Struct, frozen=True, kw_only=True):
@@ -43,5 +44,5 @@ class ErrorReport(Struct, frozen=True, kw_only=True):
 
 def as_json(report: object) -> bytes:
     """A document as one line of JSON. Bytes of a file's name that are no UTF-8 are escaped."""
-    text = json.dumps(msgspec.to_builtins(report), ensure_ascii=False) + "\n"
+    text = with_config(json.dumps(msgspec.to_builtins(report), ensure_ascii=False), is_json=True) + "\n"
     return text.encode("utf-8", "backslashreplace")

@@ -6,22 +6,26 @@ from xml.etree.ElementTree import Element
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.words import short_age
 from wgsyncd.engine.status import QUARTER, QUARTERS, Quarter
-from wgsyncd.redact import escape_control
+from wgsyncd.redact import escape_control, with_config
 
 WIDTH, HEIGHT = 960, 96  # of a chart
 
 
 def tag(kind: str, /, *inside: Element | str, **attributes: str) -> Element:
     """An element. A text has its control characters escaped. ``class_`` and ``http_equiv`` are class and http-equiv."""
-    made = Element(kind, {key.rstrip("_").replace("_", "-"): escape_control(one) for key, one in attributes.items()})
+    made = Element(kind, {key.rstrip("_").replace("_", "-"): _shown(one) for key, one in attributes.items()})
     for one in inside:
         if isinstance(one, Element):
             made.append(one)
         elif len(made):
-            made[-1].tail = (made[-1].tail or "") + escape_control(one)
+            made[-1].tail = (made[-1].tail or "") + _shown(one)
         else:
-            made.text = (made.text or "") + escape_control(one)
+            made.text = (made.text or "") + _shown(one)
     return made
+
+
+def _shown(text: str) -> str:
+    return escape_control(with_config(text))
 
 
 def table(heads: Sequence[Element], rows: Sequence[Sequence[Element]], kind: str = "") -> Element:

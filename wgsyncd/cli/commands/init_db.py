@@ -5,7 +5,7 @@ exit status: 0 done, 1 failed, 2 bad configuration or usage
 
 import argparse
 
-from wgsyncd.cli import options, wiring
+from wgsyncd.cli import options, output, wiring
 from wgsyncd.config import load
 
 
@@ -16,5 +16,5 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     for line in wiring.init_store(load.load(args.config), args):
-        print(line)
+        print(output.sanitize(line))
     return 0

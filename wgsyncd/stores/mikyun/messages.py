@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 from wgsyncd.core.audit import AuditEvent, AuditFacts
 from wgsyncd.core.reasons import ChangeReason
+from wgsyncd.redact import with_config
 from wgsyncd.stores.audit_texts import reason_text, row_name
 from wgsyncd.stores.mikyun.eligibility import DELETED
 from wgsyncd.stores.mikyun.message_texts import ENGLISH, ENGLISH_WORDS, JAPANESE, JAPANESE_WORDS, TARGETS
@@ -84,4 +85,4 @@ def _plain(text: str) -> str:
     """The text without control characters (a device's name may hold a NUL) and without anything that could be a key."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else "�" for c in text)
-    return _KEYLIKE.sub("…", text)
+    return with_config(_KEYLIKE.sub("…", text))
