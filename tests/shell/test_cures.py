@@ -34,7 +34,7 @@ SAMPLES = {
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
 TOOLS = frozenset((
     "apt-get", "awk", "chmod", "chown", "cp", "df", "dmesg", "du", "echo", "editor", "findmnt", "id", "install", "ip",
-    "journalctl", "ls", "man", "mariadb", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql",
+    "journalctl", "ls", "man", "mariadb", "mkdir", "modprobe", "nft", "openssl", "printf", "ps", "psql", "rm",
     "sed", "sort", "ss", "systemctl", "sysctl", "systemd-sysusers", "tail", "tc", "test", "timedatectl", "timeout", "wg", "wgsyncd",
 ))  # fmt: skip
 """The programs that a finding may propose. A Debian server with MariaDB and WireGuard has all of them."""
@@ -114,7 +114,7 @@ def fixes() -> dict[str, str]:
                 values += [some.value for some in ast.walk(one) if isinstance(some, ast.Return) and some.value]
         for value in values:
             for text in texts(ast.Expr(value)):
-                if re.match(r"(?:sudo )?[a-z-]+ ", text.lstrip("& ")):
+                if re.match(r"(?:sudo )?[a-z][a-z-]* ", text.lstrip("& ")):
                     found.setdefault(text.lstrip("& "), file.name)
     return found
 

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.node import CONFIG
 from wgsyncd.cli.doctor import files
 from wgsyncd.cli.doctor.files import Who
-from wgsyncd.core.inspect.finding import Severity
+from wgsyncd.config.load import parse
+from wgsyncd.core.inspect.finding import ADMIN_PASSWORD, Finding, Severity
+from wgsyncd.stores import account
 
 ROOT, OTHER = Who("root", 0, frozenset((0,))), Who("daemon", 1, frozenset((1,)))
 
@@ -130,3 +133,21 @@ def test_the_cure_lets_the_user_read_the_configuration(tmp_path: Path, folder: i
     subprocess.run(["sh", "-ec", opens], check=True)
     assert (restart, files.configuration(file, "", OTHER).severity) == ("systemctl restart wgsyncd", Severity.OK)
     subprocess.run(["setpriv", "--reuid=1", "--regid=1", "--clear-groups", "cat", str(file)], check=True)
+
+
+def found(tmp_path: Path, who: Who | None) -> dict[str, Finding]:
+    checks = files.check(parse(CONFIG), who, tmp_path, None, tmp_path, tmp_path / "admin-password")
+    return {one.check: one for one in checks}
+
+
+def test_the_password_of_an_administrator_that_is_left_over_is_told_of(tmp_path: Path) -> None:
+    assert "admin's password" not in found(tmp_path, ROOT)
+    file = tmp_path / "admin-password"
+    file.touch()
+    one = found(tmp_path, ROOT)["admin's password"]
+    assert (one.severity, one.fix) == (Severity.WARNING, f"rm {file}")
+
+
+def test_the_command_with_that_file_removes_it() -> None:
+    made = account.init_db_with_password("db.example", " --node x")
+    assert made.endswith(f"wgsyncd init-db --password-file {ADMIN_PASSWORD} --node x && rm {ADMIN_PASSWORD}")

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-_PASSWORD = "/run/wgsyncd-admin-password"  # noqa: S105 - a file in memory: it is gone after a reboot
+from wgsyncd.core.inspect.finding import ADMIN_PASSWORD
 
 
 def add_options(group: argparse._ArgumentGroup, where: str) -> None:
@@ -32,11 +32,14 @@ def is_known(user: str) -> bool:
     return True
 
 
-def init_db_with_password(host: str) -> str:
-    """The shell command of `init-db` for a server of another machine, which knows an administrator by a password."""
+def init_db_with_password(host: str, options: str = "") -> str:
+    """The shell command of `init-db` for a server of another machine, which knows an administrator by a password.
+
+    The file with the password goes at the end. If `init-db` fails, it stays, and `wgsyncd doctor` tells of it.
+    """
     asked = shlex.quote(f"Password of the administrator at {host}:")
-    made = f"install -m 600 /dev/null {_PASSWORD} && systemd-ask-password {asked} > {_PASSWORD}"
-    return f"{made} && wgsyncd init-db --password-file {_PASSWORD}"
+    made = f"install -m 600 /dev/null {ADMIN_PASSWORD} && systemd-ask-password {asked} > {ADMIN_PASSWORD}"
+    return f"{made} && wgsyncd init-db --password-file {ADMIN_PASSWORD}{options} && rm {ADMIN_PASSWORD}"
 
 
 @contextlib.contextmanager

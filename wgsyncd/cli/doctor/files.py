@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wgsyncd.config.schema import Settings
-from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
+from wgsyncd.core.inspect.finding import ADMIN_PASSWORD, Finding, fault, ok, warning
 from wgsyncd.core.model import PublicKey, encode_key
 from wgsyncd.core.words import counted
 
@@ -52,7 +52,12 @@ class Who:
 
 
 def check(
-    settings: Settings, who: Who | None, state: Path, copied: frozenset[str] | None = None, wg_quick: Path = WG_QUICK
+    settings: Settings,
+    who: Who | None,
+    state: Path,
+    copied: frozenset[str] | None = None,
+    wg_quick: Path = WG_QUICK,
+    left_over: Path = Path(ADMIN_PASSWORD),
 ) -> Iterator[Finding]:
     """Every check of files.
 
@@ -67,6 +72,7 @@ def check(
             yield _secret(f"{name} private key", one.private_key_file, who, copied)
     yield _state(state, who, has_unit=copied is not None)
     yield _disk(state)
+    yield from _left_over(left_over)
     yield from wg_quick_files(list(settings.interfaces), wg_quick, kept=settings.peers.always_keep)
 
 
@@ -148,6 +154,13 @@ def _state(state: Path, who: Who | None, *, has_unit: bool) -> Finding:
     if bad:
         return warning("state", f"{state} holds samples that could not be read: {', '.join(bad)}", f"ls -l {state}")
     return ok("state", f"{state} can be written by the user {who.name}")
+
+
+def _left_over(file: Path) -> Iterator[Finding]:
+    """The file that `init-db` was given, if nobody has removed it after use."""
+    if file.exists():
+        told = f"{file} still has the password of the database's administrator: remove it after `wgsyncd init-db`"
+        yield warning("admin's password", told, f"rm {file}")
 
 
 def _disk(state: Path) -> Finding:

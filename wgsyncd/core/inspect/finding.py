@@ -5,6 +5,8 @@ from enum import StrEnum
 
 NTP = "timedatectl set-ntp true || apt-get install -y --no-install-recommends systemd-timesyncd"
 """Turns NTP on. The first command fails where no service for NTP is installed."""
+ADMIN_PASSWORD = "/run/wgsyncd-admin-password"  # noqa: S105 - a file in memory: it is gone after a reboot
+"""The file that a command makes for the password of the database's administrator."""
 
 
 class Severity(StrEnum):

@@ -40,7 +40,7 @@ def init_db(database: Database, account: str = "", known: str = "") -> str:
     grants = f" --grants {quoted(account)}" if account else ""
     if socket := socket_of(database, known):
         return f"wgsyncd init-db --socket {shlex.quote(socket)}{grants}"
-    return f"{init_db_with_password(database.host)}{grants}"
+    return init_db_with_password(database.host, grants)
 
 
 def login(database: Database, number: int) -> str:

@@ -227,11 +227,13 @@ def _lacking(connection: Connection) -> Iterator[str]:
 
 def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     """Whether the node is entered with this role, and sees the gateways of its interfaces."""
-    node, init = settings.node.name, init_db(connection.database)
+    node, own = settings.node.name, connection.database
     nodes = [str(row[0]) for row in connection.query("SELECT node FROM wgsyncd.nodes ORDER BY node")]
     if node not in nodes:
         others = f", but {', '.join(nodes)} is" if nodes else ""
-        yield fault("node", f"{node} is not entered for this role{others}", f"{init} --node {shlex.quote(node)}")
+        yield fault(
+            "node", f"{node} is not entered for this role{others}", init_db(own, f" --node {shlex.quote(node)}")
+        )
         return
     seen = connection.query(
         "SELECT id::text, name, is_active AND deleted_at IS NULL, vpn_cidr::text FROM wgsyncd.gateways"
@@ -240,7 +242,7 @@ def _entry(connection: Connection, settings: Settings) -> Iterator[Finding]:
     for interface, one in settings.interfaces.items():
         found = [(active, network) for row_id, name, active, network in seen if one.store_name in (row_id, name)]
         if not found:
-            fix = f"{init} --gateway {shlex.quote(one.store_name)}"
+            fix = init_db(own, f" --gateway {shlex.quote(one.store_name)}")
             told = f"{interface}: no gateway {one.store_name} is there, or it is not entered for {node}"
             yield fault("gateway", told, fix)
             continue

@@ -128,12 +128,15 @@ def _quoted(connection: Connection, statement: str, *names: str) -> str:
 
 def check_schema(connection: Connection, node: str) -> None:
     """SchemaError if wgsyncd's own tables have another version, or if the role does not run this node."""
-    init = init_db(connection.database)
     version = connection.query("SELECT max(version) FROM wgsyncd.schema_version")[0][0]
     if version != SCHEMA_VERSION:
         is_newer = (version or 0) > SCHEMA_VERSION
         told = f"wgsyncd's tables are of version {version}, this wgsyncd needs {SCHEMA_VERSION}"
-        raise SchemaError(f"{told}: install a newer one" if is_newer else told, "" if is_newer else init)
+        raise SchemaError(
+            f"{told}: install a newer one" if is_newer else told, "" if is_newer else init_db(connection.database)
+        )
     if not connection.query("SELECT 1 FROM wgsyncd.nodes WHERE node = %s AND role = session_user", (node,)):
         role = connection.query("SELECT session_user::text")[0][0]
-        raise SchemaError(f"node {node} is not entered for role {role}", f"{init} --node {shlex.quote(node)}")
+        raise SchemaError(
+            f"node {node} is not entered for role {role}", init_db(connection.database, f" --node {shlex.quote(node)}")
+        )

@@ -72,9 +72,10 @@ class PostgresError(StoreError):
         super().__init__(text, _of(_CODES, sqlstate) or (StoreErrorCode.OTHER if sqlstate else away), todo)
 
 
-def init_db(database: Database) -> str:
+def init_db(database: Database, options: str = "") -> str:
     """The command that makes wgsyncd's own schema at the first server and enters the role."""
-    return "wgsyncd init-db" if is_socket(database.hosts[0]) else init_db_with_password(database.hosts[0])
+    host = database.hosts[0]
+    return f"wgsyncd init-db{options}" if is_socket(host) else init_db_with_password(host, options)
 
 
 def translate(sqlstate: str | None, text: str, init: str = "") -> StoreError:
