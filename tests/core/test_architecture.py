@@ -244,7 +244,7 @@ PARALLEL: dict[str, set[str]] = {
     "concurrent": set(),
     "fcntl": {
         "daemon/lock.py",  # one daemon for each directory: a lock on a file
-        "dataplane/wireguard/interfaces.py",  # no lock: it asks for the flags of an interface
+        "daemon/machine.py",  # no lock: it asks for the flags of an interface
     },
     "multiprocessing": set(),
     "threading": {

@@ -10,7 +10,7 @@ from tests.samples import actual, dump, peer, planned, row, state, wants
 from wgsyncd.core.model import DeviceRow, InterfaceState, Status
 from wgsyncd.core.network import Network, Networks, parse_host, parse_network
 from wgsyncd.core.peers.desired import PeerPolicy
-from wgsyncd.core.peers.guard import Decision, RemovalLimits, apply_guard
+from wgsyncd.core.peers.guard import Decision, ReadError, RemovalLimits, apply_guard
 from wgsyncd.core.shaping.profiles import Profile, ShapingPolicy, Terms
 from wgsyncd.core.shaping.wanted import Wanted, wanted_shaping
 
@@ -101,7 +101,7 @@ def test_a_peer_that_may_belong_to_an_unreadable_key_keeps_what_it_has() -> None
 
 
 def test_all_addresses_of_an_interface_that_could_not_be_read_are_held() -> None:
-    decision = replace(decide((row(5),), live(5)), interface_errors={"wg1": "EBUSY"})
+    decision = replace(decide((row(5),), live(5)), interface_errors={"wg1": ReadError("EBUSY", "")})
     wanted = shaped(decision, networks={"wg1": (parse_network("10.251.0.0/24"),)})
     assert wanted.holds(parse_host("10.251.0.77"))
     assert not wanted.holds(parse_host("10.200.0.77"))

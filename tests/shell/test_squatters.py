@@ -211,7 +211,10 @@ def test_a_directory_that_is_gone_is_told_with_what_helps(
     asked = client.ask_daemon(argparse.Namespace(config=idle_daemon.path), StatusReport, "/status", "GET")
     assert asked == (
         None,
-        f"wgsyncd runs (pid {os.getpid()}), but nobody listens. If it has not just started: systemctl restart wgsyncd",
+        (
+            client.Absence.HANGS,
+            f"wgsyncd runs (pid {os.getpid()}), but nobody listens. If it has not just started: systemctl restart wgsyncd",
+        ),
     )
 
 

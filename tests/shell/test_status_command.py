@@ -18,6 +18,7 @@ from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import client, main, wiring
 from wgsyncd.core.usage.aside import Obstacle, SetAside
+from wgsyncd.engine.status import LinkState
 
 
 def test_status_has_the_same_keys_with_the_daemon_and_without(node: Node, work: Work, run: Run) -> None:
@@ -122,12 +123,11 @@ def test_the_last_changes_are_told_with_steps_of_life(node: Node, work: Work, ru
     assert " ago" in run("status")[1][3], "the latest handshake"
 
 
-def test_an_interface_that_is_down_is_a_fault(
-    node: Node, work: Work, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interface_that_is_down_is_a_fault(node: Node, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The peers in it are right, but nobody can connect to them."""
-    monkeypatch.setattr(wiring, "is_down", lambda name: name == "wg0")
-    status, lines = run("status")
+    links = {"wg0": LinkState.DOWN, "wg1": LinkState.UP}
+    monkeypatch.setattr(wiring, "link_states", lambda _: links)
+    status, lines = run("status", "--no-daemon")
     at = lines.index("wg0: is down, so nobody can connect")
     assert (status, lines[at + 1]) == (2, "    ip link set wg0 up")
 

@@ -8,24 +8,44 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from enum import Enum
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 import msgspec
 
 from wgsyncd.cli import output
-from wgsyncd.cli.options import DEFAULT_CONFIG
 from wgsyncd.daemon import control_socket, lock
 from wgsyncd.errors import ConfigError, StoreError, StoreErrorCode, UserError, WgsyncdError
+from wgsyncd.redact import DEFAULT_CONFIG
 
 _UNHEARD = "wgsyncd runs (pid {pid}), but nobody listens. If it has not just started: systemctl restart wgsyncd"
-NOT_RUNNING = "wgsyncd does not run"
 START = "Start it: systemctl start wgsyncd"
 _AGAIN = 1.0  # seconds between two alarms
 Report = TypeVar("Report", bound=msgspec.Struct)
 T = TypeVar("T")
+
+
+class Absence(Enum):
+    """Why no daemon answered."""
+
+    NONE = "it answered"
+    STOPPED = "no daemon runs"
+    HANGS = "one runs, and cannot be asked"
+    UNKNOWN = "one may run, and the command may not ask it"
+
+
+class Silence(NamedTuple):
+    """Why no daemon answered, also in words."""
+
+    absence: Absence
+    text: str
+
+
+ANSWERED = Silence(Absence.NONE, "")
+NOT_RUNNING = Silence(Absence.STOPPED, "wgsyncd does not run")
 
 
 class NobodyListensError(UserError):
@@ -95,22 +115,22 @@ def decode(answer: bytes, kind: type[Report]) -> Report:
 def ask_daemon(
     args: argparse.Namespace, kind: type[Report], path: str, method: str = "POST",
     body: Mapping[str, Any] | None = None, timeout: float = 130.0,
-) -> tuple[Report | None, str]:  # fmt: skip
+) -> tuple[Report | None, Silence]:  # fmt: skip
     """The daemon's report. None, and why, if none runs, if it has another configuration, or with ``--no-daemon``."""
     if getattr(args, "no_daemon", False):
-        return None, "wgsyncd was not asked"
+        return None, Silence(Absence.UNKNOWN, "wgsyncd was not asked")
     if args.config != DEFAULT_CONFIG:
         path += ("&" if "?" in path else "?") + urlencode({"config": os.fsencode(args.config.resolve())})
     try:
-        return decode(ask(path, method, body, timeout), kind), ""
+        return decode(ask(path, method, body, timeout), kind), ANSWERED
     except OtherConfigurationError as error:
-        return None, str(error)
+        return None, Silence(Absence.UNKNOWN, str(error))
     except NobodyListensError:
         try:
             pid = running_daemon(args.config)
         except UserError as error:
-            return None, str(error)
-        return None, _UNHEARD.format(pid=pid) if pid else NOT_RUNNING
+            return None, Silence(Absence.UNKNOWN, str(error))
+        return None, Silence(Absence.HANGS, _UNHEARD.format(pid=pid)) if pid else NOT_RUNNING
 
 
 def running_daemon(config: Path = DEFAULT_CONFIG) -> int | None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from wgsyncd.engine.agent import Agent
     from wgsyncd.engine.agent_state import AgentState
     from wgsyncd.engine.shaping import Shaping
-    from wgsyncd.engine.status import DaemonStatus
+    from wgsyncd.engine.status import DaemonStatus, LinkState
     from wgsyncd.ports import Machine, Plane, ReportSource, WireGuard
 
 
@@ -235,9 +235,18 @@ def read_link(interface: str) -> Link | None:
 
 def is_down(interface: str) -> bool:
     """Whether the interface exists and is down."""
-    from wgsyncd.dataplane.wireguard.interfaces import is_down
+    from wgsyncd.daemon.machine import link
+    from wgsyncd.engine.status import LinkState
 
-    return is_down(interface)
+    return link(interface) is LinkState.DOWN
+
+
+def link_states(settings: Settings) -> dict[str, LinkState]:
+    """The links of the interfaces that exist now, by name."""
+    from wgsyncd.daemon.machine import link
+    from wgsyncd.engine.status import LinkState
+
+    return {name: one for name in settings.interfaces if (one := link(name)) is not LinkState.MISSING}
 
 
 def open_tc() -> TrafficReader:

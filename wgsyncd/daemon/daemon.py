@@ -64,7 +64,7 @@ class Daemon:
         self._admin = admin.AdminRequests(self, path, lambda: self.settings.node.zone, lambda: events.put(Event.ADMIN))
         self.devices = DeviceList(status, lambda: self.settings, self._admin.ask_usage)
         self._front_page = FrontPage(lambda: self.settings, status, self._report, self.devices.report)
-        served = pages(lambda: status.now(machine.has_interface), self._is_alive)
+        served = pages(lambda: status.now(machine.link), self._is_alive)
         self._monitoring = MonitoringServer(served, self._front_page.answer)
         self._sockets = Sockets(self._monitoring, self.watcher, self._answers, events)
         self._deadline: float | None = None  # UNIX seconds of the next activation deadline
@@ -266,8 +266,8 @@ class Daemon:
         return self._admin.routes(self._report, self.devices.report)
 
     def _report(self) -> StatusReport:
-        gone = frozenset(name for name in self.settings.interfaces if not machine.has_interface(name))
-        return status_report.of_daemon(self.status, self.settings, self.path, gone)
+        links = {name: machine.link(name) for name in self.settings.interfaces}
+        return status_report.of_daemon(self.status, self.settings, self.path, links)
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

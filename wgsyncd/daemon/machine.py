@@ -1,29 +1,35 @@
 """Tells which machine, network namespace and boot this process runs in."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from wgsyncd.core.identity import Identity
+from wgsyncd.engine.status import LinkState
 
 _MACHINE_ID = Path("/etc/machine-id")  # machine-id(5): the same in a careless clone
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # proc(5): random, the same until the next boot
 _LINKS = Path("/sys/class/net")
 _NAMESPACE = "/proc/self/ns/net"
+_IFF_UP = 1  # uapi/linux/if.h
+_SIOCGIFFLAGS, _IFREQ = 0x8913, struct.Struct("16sH22x")  # netdevice(7)
 _PERMANENT = "0"  # addr_assign_type in uapi/linux/netdevice.h
 
 
-def has_interface(name: str) -> bool:
-    """Whether a network interface of this name exists now. Any thread may ask: the answer comes without netlink."""
-    try:
-        socket.if_nametoindex(name)
-    except OSError:
-        return False
-    return True
+def link(name: str) -> LinkState:
+    """The state of the network interface of this name. Any thread may ask: the answer comes without netlink."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as kernel:
+        try:
+            answer = fcntl.ioctl(kernel, _SIOCGIFFLAGS, _IFREQ.pack(os.fsencode(name), 0))
+        except OSError:
+            return LinkState.MISSING
+    return LinkState.UP if _IFREQ.unpack(answer)[1] & _IFF_UP else LinkState.DOWN
 
 
 class LocalMachine:

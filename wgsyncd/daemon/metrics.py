@@ -16,7 +16,7 @@ from wgsyncd.core.policies.status import NO_TRAFFIC, FilterStatus
 from wgsyncd.core.reasons import AnomalyKind, Reason, TransitionKind
 from wgsyncd.core.shaping.profiles import Direction
 from wgsyncd.core.usage.aside import Obstacle
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, ShapingStatus
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, LinkState, ShapingStatus
 
 # Servers and clients of prometheus_client's own would load these, and with them some 3 MiB.
 with hollow("http.server", "ssl", "urllib.request", "wsgiref.simple_server"):
@@ -40,6 +40,7 @@ SHAPING_REFUSALS = ("EBUSY", "EEXIST", "EINVAL", "ENOBUFS", "ENODEV", "ENOENT", 
 # For each metric with the label "interface": its name without "wgsyncd_", its HELP text, and how to get its value.
 _INTERFACE: tuple[tuple[str, str, Callable[[InterfaceStatus], float | None]], ...] = (
     ("interface_present", "Whether the interface exists and can be read.", lambda one: one.present),
+    ("interface_up", "Whether the interface's link is up.", lambda one: one.link is LinkState.UP),
     ("interface_changed", "Whether clients know another key or port.", lambda one: one.change is not None),
     ("desired_peers", "Peers that the rows ask for.", lambda one: one.desired),
     ("actual_peers", "Peers that the interface has.", lambda one: one.actual),

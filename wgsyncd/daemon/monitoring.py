@@ -32,7 +32,9 @@ def pages(status: Callable[[], DaemonStatus], alive: Callable[[], bool]) -> Rout
         if not now.reconciled:
             return _text("no complete reconcile since start")
         if not now.compares:
-            return _text(f"no interface can be compared: {'; '.join(now.interface_errors.values())}")
+            return _text(
+                f"no interface can be compared: {'; '.join(one.text for one in now.interface_errors.values())}"
+            )
         return _text("" if now.database_up else f"the database does not serve wgsyncd: {now.database_error}")
 
     return {"/metrics": {"GET": scrape}, "/healthz": {"GET": liveness}, "/readyz": {"GET": readiness}}

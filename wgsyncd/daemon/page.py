@@ -116,7 +116,8 @@ def _interfaces(status: StatusReport) -> Element:
 
 
 def _interface(one: InterfaceReport, heads: Sequence[str], at: str) -> Iterator[Element]:
-    yield tag("th", one.interface, scope="row")
+    down: list[Element | str] = [" ", tag("b", "down", class_="bad")] if one.up is False else []
+    yield tag("th", one.interface, *down, scope="row")
     if not one.present:
         yield tag("td", "cannot be read", class_="bad", colspan=str(len(heads) - 1))
         return

@@ -138,7 +138,7 @@ class Inspector:
         actual = self._interfaces.read(create=False)
         decision = self._decide(snapshot, actual, node_state, now)
         return [
-            *verify.unread(self._interfaces.read_errors),
+            *verify.unread({name: one.text for name, one in self._interfaces.read_errors.items()}),
             *verify.check_kernel(actual, node_state, decision.desired),
             *self._planes.verify(snapshot, decision),
             *verify.waiting(snapshot.quarantined),

@@ -8,6 +8,7 @@ from wgsyncd import log
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.names import called
 from wgsyncd.core.model import Change, ChangeKind, InterfaceState, fingerprint
+from wgsyncd.core.peers.guard import ReadError
 from wgsyncd.core.peers.plan import FailedChange, Plan
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
@@ -33,7 +34,7 @@ class Interfaces:
         self._log = log.get("interfaces")
         self.batches_sent = 0  # batches of changes that were sent to the kernel
         self.missing: frozenset[str] = frozenset()  # interfaces that did not exist at the last read
-        self.read_errors: dict[str, str] = {}  # by interface: why the last read failed
+        self.read_errors: dict[str, ReadError] = {}  # by interface: why the last read failed
 
     def read(self, *, create: bool = True) -> dict[str, InterfaceState]:
         """The dumps of all interfaces that can be read, by name. ``read_errors`` has the other interfaces.
@@ -48,7 +49,7 @@ class Interfaces:
             try:
                 actual[name] = self._read(name, create)
             except WireGuardError as error:
-                self.read_errors[name] = str(error)
+                self.read_errors[name] = ReadError(error.name, str(error))
                 if isinstance(error, InterfaceMissing):
                     missing.add(name)
                 if create and self._changed(("interface", name), error.name):

@@ -141,7 +141,7 @@ def build(
         withheld=changes(plan.withheld),
         blocked=changes(plan.blocked),
         transitions=[planned_transition(one, zone, now) for one in decision.transitions],
-        interface_errors={name: redact(why) for name, why in decision.interface_errors.items()},
+        interface_errors={name: redact(why.text) for name, why in decision.interface_errors.items()},
         rejected=rejected_rows(decision.desired.rejections, labels),
         guard=GuardVerdict(
             tripped=decision.tripped,

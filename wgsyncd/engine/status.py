@@ -8,10 +8,12 @@ are UNIX seconds, durations are seconds, and 0.0 means never.
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgsyncd.core.model import Counters, DeviceRow, Rejection
+from wgsyncd.core.peers.guard import ReadError
 from wgsyncd.core.peers.identities import IdentityChange
 from wgsyncd.core.policies.status import FilterStatus
 from wgsyncd.core.shaping.profiles import Terms
@@ -59,6 +61,14 @@ class ShapingStatus:
     trouble: str  # what is wrong, in words. "" if nothing is
 
 
+class LinkState(Enum):
+    """The state of a network interface."""
+
+    UP = "up"
+    DOWN = "down"  # nobody can connect
+    MISSING = "missing"
+
+
 class Quarter(NamedTuple):
     """The bytes of an interface in QUARTER seconds."""
 
@@ -95,6 +105,7 @@ class InterfaceStatus:
     sent: int = 0
     latest_handshake: float = 0.0  # of any peer, UNIX seconds
     change: IdentityChange | None = None  # clients know another key or port
+    link: LinkState | None = None  # None: nobody has looked, see DaemonStatus.now
     rx_rate: float | None = None  # bytes per second between two polls. None: there was only one poll.
     tx_rate: float | None = None
     peers: tuple[PeerStatus, ...] = ()  # empty unless metrics.per_peer is on
@@ -128,7 +139,7 @@ class DaemonStatus:
     rejections: tuple[Rejection, ...] = ()  # the rejected rows one by one
     pending: Mapping[str, int] = field(default_factory=dict)  # drift after the last reconcile, by add, update, remove
     withheld: int = 0  # changes that wait for an admin
-    interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why the last read failed
+    interface_errors: Mapping[str, ReadError] = field(default_factory=dict)  # by interface: why the last read failed
     rows: Sequence[DeviceRow] | None = None  # as the store keeps them. None: they were not read yet
     dumps: "LastDumps | None" = None  # the last ones
     history: Mapping[str, tuple[Quarter, ...]] = field(default_factory=dict)  # by interface: at most the last 24 hours
@@ -203,12 +214,16 @@ class DaemonStatus:
         """Whether the last cycle could read an interface. A cycle that read none compared nothing."""
         return any(one.present for one in self.interfaces.values())
 
-    def now(self, exists: Callable[[str], bool]) -> "DaemonStatus":
-        """This status, but an interface that was deleted since the last poll is not present. ``exists``: whether a
-        network interface of a name is there now."""
-        gone = {name: replace(one, present=False) for name, one in self.interfaces.items() if not exists(name)}
-        errors = {name: f"{name}: ENODEV: it was deleted" for name in gone} | dict(self.interface_errors)
-        return replace(self, interfaces={**self.interfaces, **gone}, interface_errors=errors) if gone else self
+    def now(self, link: Callable[[str], LinkState]) -> "DaemonStatus":
+        """This status with each interface's ``link`` of now, which may be another one than at the last poll."""
+        links = {name: link(name) for name in self.interfaces}
+        there = {
+            name: replace(one, present=one.present and links[name] is not LinkState.MISSING, link=links[name])
+            for name, one in self.interfaces.items()
+        }
+        gone = [name for name, one in links.items() if one is LinkState.MISSING]
+        errors = {name: ReadError("ENODEV", f"{name}: ENODEV: it was deleted") for name in gone}
+        return replace(self, interfaces=there, interface_errors=errors | dict(self.interface_errors))
 
     def note_configuration(self, file: Path) -> None:
         """Record that this file is loaded. Its time is compared with no clock, which may be wrong at the boot."""

@@ -57,6 +57,8 @@ class InterfaceReport(Struct, frozen=True, kw_only=True):
     tx_rate: float | None
     latest_handshake: str | None
     change: IdentityReport | None
+    up: bool | None  # its link. null: it is not known, or there is no interface
+    errno: str  # why it is not present, such as "ENODEV". "": that is not known
 
 
 class CycleReport(Struct, frozen=True, kw_only=True):

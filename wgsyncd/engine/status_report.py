@@ -6,7 +6,9 @@ document, whose parts are in :mod:`wgsyncd.engine.status_document`.
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -14,6 +16,7 @@ from wgsyncd import __version__
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.finding import Finding
 from wgsyncd.core.inspect.names import Labels
+from wgsyncd.core.peers.guard import ReadError
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
@@ -21,7 +24,7 @@ from wgsyncd.engine.inspector import Preview
 from wgsyncd.engine.plan_report import iso, rejected_rows
 from wgsyncd.engine.policies_report import policies_report
 from wgsyncd.engine.recent_report import recent_changes, refused_rows
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, changed_at
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, LinkState, changed_at
 from wgsyncd.engine.status_document import (
     ConfigurationReport,
     CycleReport,
@@ -37,13 +40,17 @@ from wgsyncd.engine.verdict import find_troubles, judge
 from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact
 
+Links = Mapping[str, LinkState]
+"""By interface: its link of now. A name that is missing here was not looked at."""
+NO_LINKS: Links = MappingProxyType({})
 
-def of_daemon(status: DaemonStatus, settings: Settings, file: Path, gone: frozenset[str] = frozenset()) -> StatusReport:
-    """The report of the daemon in this process, for a client's thread. ``gone``: interfaces that do not exist now."""
+
+def of_daemon(status: DaemonStatus, settings: Settings, file: Path, links: Links = NO_LINKS) -> StatusReport:
+    """The report of the daemon in this process, for a client's thread. ``links``: the interfaces' of now."""
     now, zone, loaded = time.time(), settings.node.zone, status.config_loaded_at
     labels, times = Labels.of_rows(status.rows or ()), (status.config_time, changed_at(file))
     report = msgspec.structs.replace(
-        _build(status, settings, now, gone),
+        _build(status, settings, now, links),
         source="daemon",
         daemon=f"wgsyncd runs (pid {os.getpid()})",
         pid=os.getpid(),
@@ -78,13 +85,13 @@ def judged(report: StatusReport, *more: Finding) -> StatusReport:
     return msgspec.structs.replace(report, troubles=(found := [*more, *find_troubles(report)]), verdict=judge(found))
 
 
-def of_preview(settings: Settings, preview: Preview, daemon: str) -> StatusReport:
+def of_preview(settings: Settings, preview: Preview, daemon: str, links: Links = NO_LINKS) -> StatusReport:
     """The report of a command that itself read kernel and database. ``daemon`` says why it had to."""
     decision, status = preview.decision, DaemonStatus()
     update_from_preview(status, settings, preview)
     return judged(
         msgspec.structs.replace(
-            whole := _build(status, settings, preview.now),
+            whole := _build(status, settings, preview.now, links),
             daemon=redact(daemon),
             interfaces=[msgspec.structs.replace(one, drift=None) for one in whole.interfaces],
             pending={},  # A command applies nothing, so a difference is no drift.
@@ -101,18 +108,21 @@ def update_from_preview(status: DaemonStatus, settings: Settings, preview: Previ
     update_from_reconcile(status, settings, decision, decision.actual, decision.plan.changes, preview.snapshot, now)
 
 
-def without_store(settings: Settings, agent: Agent, daemon: str, error: StoreError) -> StatusReport:
+def without_store(
+    settings: Settings, agent: Agent, daemon: str, error: StoreError, links: Links = NO_LINKS
+) -> StatusReport:
     """The report of a command that could read the kernel only. ``error``: why it could not read the store."""
     now, status = agent.clock.now(), agent.status
     refresh(status, settings, agent.inspector.look(), now)
     status.database_up, status.database_error, status.database_todo = False, error.text, error.todo
-    return judged(msgspec.structs.replace(_build(status, settings, now), daemon=redact(daemon)))
+    return judged(msgspec.structs.replace(_build(status, settings, now, links), daemon=redact(daemon)))
 
 
-def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset[str] = frozenset()) -> StatusReport:
+def _build(status: DaemonStatus, settings: Settings, now: float, links: Links) -> StatusReport:
     """The report without the fields that only a daemon knows. ``now``: UNIX seconds."""
     zone, interfaces = settings.node.zone, dict(status.interfaces)
-    away, missing = not status.database_up, dict.fromkeys(gone, "ENODEV: no such interface")
+    away, gone = not status.database_up, {name for name, one in links.items() if one is LinkState.MISSING}
+    errors = {**dict.fromkeys(gone, ReadError("ENODEV", "ENODEV: no such interface")), **status.interface_errors}
     return StatusReport(
         node=settings.node.name,
         version=__version__,
@@ -142,6 +152,8 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
                 tx_rate=one.tx_rate,
                 latest_handshake=iso(one.latest_handshake, zone),
                 change=_change(name, one),
+                up=None if (link := links.get(name)) in (None, LinkState.MISSING) else link is LinkState.UP,
+                errno=errors[name].errno if not present and name in errors else "",
             )
             for name, one in ((name, interfaces.get(name, UNKNOWN)) for name in settings.interfaces)
         ],
@@ -160,7 +172,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, gone: frozenset
         withheld=status.withheld,
         blocked=sum(one.blocked for one in interfaces.values()),
         held=list(status.held),
-        interface_errors={name: redact(why) for name, why in {**missing, **status.interface_errors}.items()},
+        interface_errors={name: redact(why.text) for name, why in errors.items()},
         rejected=rejected_rows(status.rejections, Labels.of_rows(status.rows or () if status.rejections else ())),
         guard=GuardReport(tripped=status.guard_tripped, approved=False, plan=status.plan_id),
         waiting_for_adoption=status.waiting_for_adoption,

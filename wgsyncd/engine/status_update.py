@@ -197,7 +197,9 @@ def summary_line(status: DaemonStatus) -> str:
     parts = [
         f"{name}: {counted(one.actual, 'peer')}, {one.online} online"
         if one.present
-        else status.interface_errors.get(name, f"{name}: cannot be read")
+        else status.interface_errors[name].text
+        if name in status.interface_errors
+        else f"{name}: cannot be read"
         for name, one in status.interfaces.items()
     ]
     if status.is_active is False:

@@ -42,6 +42,8 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
     for one in report.interfaces:
         if not one.present and not (begins and one.interface not in report.interface_errors):
             yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
+        elif one.present and one.up is False:
+            yield fault(one.interface, "is down, so nobody can connect", f"ip link set {one.interface} up")
         elif one.change is not None:
             why = f"NOBODY CAN CONNECT, because clients know another {one.interface}: {one.change.what}"
             undo = f"A mistake? Undo it. Meant? wgsyncd approve {one.change.approval}"
@@ -92,10 +94,10 @@ def if_not_here(interface: str) -> str:
 
 def _interface(one: InterfaceReport, why: str) -> Finding:
     name = one.interface
-    if "ENODEV" in why:
+    if one.errno == "ENODEV":
         why = f"does not exist: nobody can connect to it. {if_not_here(name)}"
         return fault(name, why, f"systemctl restart wg-quick@{name}")  # `start` does nothing if somebody deleted it
-    if "EACCES" in why:
+    if one.errno == "EACCES":
         return fault(name, f"cannot be compared: {why}", "man wgsyncd-install")
     return fault(name, f"cannot be compared: {why}", "sudo wgsyncd doctor")
 

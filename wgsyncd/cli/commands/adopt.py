@@ -187,7 +187,7 @@ def adopt_report(
             )
             for name, of in found.items()
         ],
-        interface_errors=dict(view.decision.interface_errors),
+        interface_errors={name: one.text for name, one in view.decision.interface_errors.items()},
         rejected=len(view.decision.desired.rejections),
         expired=sum(1 for one in view.decision.transitions if one.kind is TransitionKind.EXPIRE),
         adopted=adopted,

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     text = f"{args.plan_id} approved. The daemon carries it out in its next cycle"
     if report is None:
         wiring.open_agent(load.load(args.config)).approve(args.plan_id)
-        client.print_note(why)
+        client.print_note(why.text)
         report = ApproveReport(plan=args.plan_id, approved=True, carried_out=False, removed=None)
     elif report.carried_out:
         removed = f": {report.removed} removed" if report.removed else ""

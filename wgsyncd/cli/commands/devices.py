@@ -88,7 +88,7 @@ def gather(args: argparse.Namespace, wanted: Selection, known: DaemonStatus) -> 
         return report
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
-    return devices_report.of_preview(known, settings, agent, wanted, why)
+    return devices_report.of_preview(known, settings, agent, wanted, why.text)
 
 
 def screen(report: DevicesReport, width: int) -> list[Parts]:

@@ -8,8 +8,6 @@ exit status: 0 no faults (there may be warnings), 1 faults
 import argparse
 import contextlib
 import os
-import re
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +27,6 @@ from wgsyncd.errors import ConfigError, UserError, in_short
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 CHECK_TIMEOUT = 90.0  # seconds for one check. The longest one, of the database, stops to ask after 60
 T = TypeVar("T")
-# The commands that have --config, and the file where an editor opens it.
-_OURS = re.compile(
-    r"\bwgsyncd (?:adopt|check-config|devices|doctor|explain|init-db|plan|quarantine|status|verify)\b"
-    rf"|(?<=\beditor ){re.escape(str(options.DEFAULT_CONFIG))}"
-)
 
 
 class DoctorReport(Struct, frozen=True, kw_only=True):
@@ -52,7 +45,7 @@ def register(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     with output.waiting("checking"):
-        checks = [_with_file(one, args.config) for one in _Checks(args.config).all()]
+        checks = _Checks(args.config).all()
     severities = [one.severity for one in checks]
     report = DoctorReport(
         faults=severities.count(Severity.FAULT), warnings=severities.count(Severity.WARNING), checks=checks
@@ -147,20 +140,12 @@ def _daemons_own(config_file: Path, pid: int | None) -> Iterator[Finding]:
         yield warning("daemon", str(error), "sudo wgsyncd doctor")
         return
     if report is None and pid is not None:
-        yield fault("daemon", why, "systemctl restart wgsyncd")
+        yield fault("daemon", why.text, "systemctl restart wgsyncd")
     if report is not None and report.policies is not None:
         yield from policies.profiles(report.policies.profiles)
     for one in report.troubles if report else ():
-        mend = _LOG if one.fix == "sudo wgsyncd doctor" else one.fix  # The other checks know more.
+        mend = _LOG if one.fix.startswith("sudo wgsyncd doctor") else one.fix  # The other checks know more.
         yield replace(one, check=f"daemon: {one.check}", fix=mend)
-
-
-def _with_file(one: Finding, config_file: Path) -> Finding:
-    """The finding, with the configuration's file in each command that fixes it."""
-    if config_file == options.DEFAULT_CONFIG:
-        return one
-    file = shlex.quote(str(config_file))
-    return replace(one, fix=_OURS.sub(lambda it: f"{it[0]} --config {file}" if it[0][0] == "w" else file, one.fix))
 
 
 def _lines(report: DoctorReport, *, verbose: bool = False) -> Iterator[Line]:

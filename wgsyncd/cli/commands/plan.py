@@ -51,10 +51,10 @@ def run(args: argparse.Namespace) -> int:
 
 def gather(args: argparse.Namespace) -> tuple[PlanReport, str]:
     """The daemon's plan, or the command's own and why it had to make one."""
-    report, why = client.ask_daemon(args, PlanReport, "/plan")
+    report, silence = client.ask_daemon(args, PlanReport, "/plan")
     if report is not None:
         return report, ""
-    settings = load.load(args.config)
+    why, settings = silence.text, load.load(args.config)
     inspector = wiring.open_agent(settings).inspector
     try:
         found = inspector.preview_all()

@@ -80,37 +80,36 @@ def ask(args: argparse.Namespace) -> StatusReport:
     try:
         report, why = ask_daemon(args)
     except client.SilentDaemonError as error:
-        report, why = None, str(error)
+        report, why = None, client.Silence(client.Absence.HANGS, str(error))
     if report is not None:
-        down = [one.interface for one in report.interfaces if one.present and wiring.is_down(one.interface)]
-        found = [fault(name, "is down, so nobody can connect", f"ip link set {name} up") for name in down]
-        return status_report.judged(report, *found) if found else report
+        return report
     settings = load.load(args.config)
-    agent = wiring.open_agent(settings)
+    agent, links = wiring.open_agent(settings), wiring.link_states(settings)
     try:
         late = StoreError(f"no answer within {WAIT:g} s")
-        report = status_report.of_preview(settings, client.within(WAIT, late, agent.inspector.view), why)
+        report = status_report.of_preview(settings, client.within(WAIT, late, agent.inspector.view), why.text, links)
     except StoreError as error:
-        report = status_report.without_store(settings, agent, why, error)
+        report = status_report.without_store(settings, agent, why.text, error, links)
     if args.no_daemon:
         return report
     return status_report.judged(report, _absent(why))
 
 
-def ask_daemon(args: argparse.Namespace) -> tuple[StatusReport | None, str]:
+def ask_daemon(args: argparse.Namespace) -> tuple[StatusReport | None, client.Silence]:
     """The daemon's report, or why there is none. SilentDaemonError after WAIT seconds."""
     late = client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")
     ask = partial(client.ask_daemon, args, StatusReport, "/status", "GET", timeout=WAIT)
     return client.within(WAIT, late, ask)
 
 
-def _absent(why: str) -> Finding:
+def _absent(why: client.Silence) -> Finding:
     """The finding about a daemon that did not answer."""
-    if why == client.NOT_RUNNING:
-        return fault("daemon", why, "systemctl start wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
-    if why.startswith(("the daemon does not answer", "wgsyncd runs")):
-        return fault("daemon", why, "systemctl restart wgsyncd")
-    return warning("daemon", why, "sudo wgsyncd status")  # another configuration, or a directory that nobody may read
+    if why.absence is client.Absence.STOPPED:
+        return fault("daemon", why.text, "systemctl start wgsyncd || journalctl -u wgsyncd -n 30 --no-pager")
+    if why.absence is client.Absence.HANGS:
+        return fault("daemon", why.text, "systemctl restart wgsyncd")
+    # another configuration, or a directory that nobody may read
+    return warning("daemon", why.text, "sudo wgsyncd status")
 
 
 def _screen(args: argparse.Namespace) -> Draw:

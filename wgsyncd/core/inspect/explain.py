@@ -137,7 +137,7 @@ def explain(
         stale_records=tuple(one for one in records if one.peer_id not in present),
         due=due,
         transitions=transitions,
-        interface_error=decision.interface_errors.get(interface, "") if interface is not None else "",
+        interface_error=unread.text if (unread := decision.interface_errors.get(interface or "")) is not None else "",
         address_holders=_holders(row, key, interface, decision, node_state),
         connection=diagnose(served.found, served.unposted, now) if served is not None else None,
         port=known.listen_port if known is not None else 0,

@@ -24,6 +24,13 @@ _NO_RECORDS: Mapping[PeerId, PeerRecord] = {}
 WINDOWS = (0.0, TEN_MINUTES, MEMORY)  # 0: the plan alone
 
 
+class ReadError(NamedTuple):
+    """Why an interface could not be read."""
+
+    errno: str  # its name, such as "ENODEV"
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class RemovalLimits:
     """How many removals a node may have in a window without the approval of an admin."""
@@ -96,7 +103,9 @@ class Decision:
     access: AccessMemory = NO_MEMORY
     transitions: tuple[Transition, ...] = ()  # the transitions that are due
     quarantined: int = 0  # how many deltas wait for an admin
-    interface_errors: Mapping[str, str] = field(default_factory=dict)  # by interface: why it could not be compared
+    interface_errors: Mapping[str, ReadError] = field(
+        default_factory=dict
+    )  # by interface: why it could not be compared
     identity_changes: Mapping[str, IdentityChange] = field(default_factory=dict)  # by interface
 
     @property

@@ -5,10 +5,8 @@ pyroute2 costs 24 MiB and 0.3 s, and most daemons make no interface. So each fun
 
 import contextlib
 import errno
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Callable
 
 from wgsyncd.config import secret_file
@@ -21,7 +19,6 @@ from wgsyncd.ports import NewInterface
 
 _UNDER_CONSTRUCTION = "wgsyncd-new"
 _IFF_UP = 1  # uapi/linux/if.h
-_SIOCGIFFLAGS, _IFREQ = 0x8913, struct.Struct("16sH22x")  # netdevice(7)
 
 
 def link_exists(interface: str) -> bool:
@@ -31,16 +28,6 @@ def link_exists(interface: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def is_down(interface: str) -> bool:
-    """Whether a network interface exists and is down. It costs much less than :func:`link`."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as kernel:
-        try:
-            answer = fcntl.ioctl(kernel, _SIOCGIFFLAGS, _IFREQ.pack(os.fsencode(interface), 0))
-        except OSError:
-            return False
-    return not _IFREQ.unpack(answer)[1] & _IFF_UP
 
 
 def link(interface: str) -> Link | None:
