@@ -1,4 +1,4 @@
-"""Text as it may be shown: without keys and control characters, and with commands that work as printed."""
+"""Text as it may be shown: without keys or control characters, with commands that work as printed."""
 
 import binascii
 import contextlib

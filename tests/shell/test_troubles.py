@@ -20,7 +20,7 @@ from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
 from wgsyncd.cli.commands import status as status_command
-from wgsyncd.cli.doctor import files, interfaces, system
+from wgsyncd.cli.doctor import files, interfaces, routes, system
 from wgsyncd.core.inspect.finding import Finding, Severity, ok
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.daemon import control_socket, lock
@@ -135,7 +135,7 @@ def quiet(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def well(*_: object, **__: object) -> Iterator[Finding]:
         yield ok("machine", "well")
 
-    for module in (files, interfaces, system):
+    for module in (files, interfaces, routes, system):
         monkeypatch.setattr(module, "check", well)
     monkeypatch.setattr(wiring, "check_store", well)
     monkeypatch.setattr(status_command, "WAIT", 5.0)

@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from wgsyncd.cli import client, options, output, wiring
 from wgsyncd.cli.commands import status
-from wgsyncd.cli.doctor import files, interfaces, policies, shaping, system
+from wgsyncd.cli.doctor import files, interfaces, policies, routes, shaping, system
 from wgsyncd.cli.output import Line
 from wgsyncd.config import load
 from wgsyncd.config.schema import Settings
@@ -117,6 +117,7 @@ class _Checks:
 def _interfaces(settings: Settings, who: files.Who | None) -> Iterator[Finding]:
     with contextlib.closing(wiring.open_wireguard()) as wireguard:
         yield from interfaces.check(settings, wireguard, wiring.read_link, who=who)
+        yield from routes.check(settings, wireguard)
 
 
 def _policies(settings: Settings) -> Iterator[Finding]:
