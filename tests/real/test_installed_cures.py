@@ -34,6 +34,8 @@ TROUBLES = {
     "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up"),
     "no daemon": ("systemctl stop wgsyncd", "daemon", "systemctl enable --now wgsyncd"),
     "masked": ("systemctl mask --now wgsyncd", "unit", "systemctl unmask wgsyncd && systemctl enable --now wgsyncd"),
+    "no user": ("systemctl stop wgsyncd && sed -i /^wgsyncd:/d /etc/passwd /etc/shadow",
+                "state", "systemd-sysusers && systemctl restart wgsyncd"),
     "not at boot": ("systemctl disable wgsyncd", "at boot", "systemctl enable wgsyncd"),
     "no control socket": ("rm /run/wgsyncd/control.sock", "daemon", "systemctl restart wgsyncd"),
     "no database": ("systemctl stop mariadb", "database", "systemctl start mariadb && "),
