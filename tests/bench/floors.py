@@ -24,6 +24,11 @@ _PAGE = """SELECT GROUP_CONCAT(CONCAT_WS('|', d.id, d.device_id, d.contract_id, 
            WHERE d.id BETWEEN {} AND {}"""
 
 
+def select_rows(peers: int) -> str:
+    """Returns the SELECT of all rows. Each value has the texts of one page of rows."""
+    return " UNION ALL ".join(_PAGE.format(at, at + PAGE - 1) for at in range(1, peers + 1, PAGE))
+
+
 def _insert(into: str, rows: list[str]) -> str:
     return f"INSERT INTO {into} VALUES {', '.join(rows)}"
 
@@ -44,7 +49,7 @@ class Floors:
         with self._live.cursor() as cursor:
             cursor.execute(f"SET SESSION group_concat_max_len = {MOST_JOINED}")
         self._stage = stage
-        self._rows = " UNION ALL ".join(_PAGE.format(at, at + PAGE - 1) for at in range(1, stage.peers + 1, PAGE))
+        self._rows = select_rows(stage.peers)
         self._wireguard = KernelWireGuard("bench", 120)
         self._adds: list[bytes] = []
         self._before: list[str] = []

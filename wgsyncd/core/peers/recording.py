@@ -10,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from wgsyncd.core.audit import AuditAction, AuditEvent, AuditFacts
 from wgsyncd.core.model import NO_BYTES, Change, ChangeKind, DeviceId, DeviceRow, InterfaceState, fingerprint
 from wgsyncd.core.peers.desired import Desired
+from wgsyncd.core.peers.removals import is_lost
 from wgsyncd.core.peers.validate import DesiredPeer
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, UpdatedPart
 from wgsyncd.core.records import (
+    DOUBT,
     PeerId,
     PeerRecord,
     RecordState,
@@ -33,7 +35,7 @@ def intents(
     """What the store has to know before ``changes`` are applied. ``now``: UNIX seconds.
 
     - A peer that will be added gets a record with a zero baseline. If it is one of ``quiet``, or if its interface has
-      lost it, then its addition is not audited.
+      lost it, then its addition is not audited. A lost peer usually keeps its record, because that means zero.
     - A peer that will be removed and has no record gets one. Then its removal is audited even after a crash.
     - A peer that will be removed before its addition was audited gets the audit row of its addition.
     """
@@ -46,10 +48,11 @@ def intents(
         if change.kind is ChangeKind.ADD and change.desired is not None:
             want = desired.peers[name][key]
             row = want.row
-            mark = node_state.interfaces.get(name)
-            lost = known is not None and mark is not None and mark.epoch != state.epoch
+            lost = known is not None and is_lost(known, state, node_state.interfaces)
+            if known and lost and not known.epoch.startswith(DOUBT) and _is_up_to_date(known, want):
+                continue  # A baseline of another epoch is one of zero already. The next posting writes it as such.
             # A peer that still waits for its return, for example for its class, is no new one in the next cycle.
-            waits = known is not None and known.state is RecordState.RESTORING and known.epoch == state.epoch
+            waits = known is not None and known.state is RecordState.RESTORING
             restoring = lost or waits or (known is not None and (name, key) in quiet)
             same = known if known is not None and known.config_digest == want.digest else None
             address = same.address if same is not None else addresses_of(change.desired)
@@ -80,7 +83,9 @@ def taken_out(
     return frozenset(
         record.peer_id
         for record in recorded
-        if record is not None and record.state is RecordState.PRESENT and record.epoch == actual[record.interface].epoch
+        if record is not None
+        and record.state is RecordState.PRESENT
+        and not is_lost(record, actual[record.interface], node_state.interfaces)
     )
 
 
@@ -116,6 +121,7 @@ def _device_of(record: PeerRecord) -> _Device:
 class _OutcomeBuilder:
     """Collects the differences between the node state and the dump after a plan was applied."""
 
+    marks: Mapping[str, InterfaceCheckpoint]
     actual: Mapping[str, InterfaceState]
     desired: Desired
     records: list[PeerRecord] = field(default_factory=list)
@@ -131,6 +137,8 @@ class _OutcomeBuilder:
         if found is None:
             if want is None:
                 self.departed.append(record)
+            elif record.state is RecordState.PRESENT and is_lost(record, self.actual[name], self.marks):
+                self.records.append(replace(record, state=RecordState.RESTORING))
             return  # the peer is still desired, so the next plan adds it
         as_wanted = want is not None and (found.config is want.config or found.config == want.config)
         if want is not None and as_wanted and _is_up_to_date(record, want):
@@ -231,7 +239,7 @@ def outcomes(
     is made, and at the end the last one, which is returned and may be empty. Each batch is complete in itself. Many
     added peers make several batches, because the new records of 100,000 peers would take 15 MiB.
     """
-    builder = _OutcomeBuilder(actual, desired)
+    builder = _OutcomeBuilder(node_state.interfaces, actual, desired)
     sampled: dict[str, InterfaceCheckpoint] = {}
     for name in actual:
         for record in node_state.records.of(name).values():

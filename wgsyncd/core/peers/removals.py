@@ -5,8 +5,8 @@ from collections.abc import Mapping, Set
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.reasons import ChangeCause
-from wgsyncd.core.records import PeerId, RecordState
-from wgsyncd.core.state import NodeState, Removal
+from wgsyncd.core.records import PeerId, PeerRecord, RecordState
+from wgsyncd.core.state import InterfaceCheckpoint, NodeState, Removal
 
 DEMANDED = frozenset((ChangeCause.INACTIVE, ChangeCause.KEY_REPLACED))
 """The causes of removals that a row itself demands: by its status, by its owner, or by its new key."""
@@ -19,6 +19,20 @@ def is_unused(key: PublicKey, desired: Desired, handshake: int) -> bool:
     """
     row, _ = desired.revoked.get(key, (None, None))
     return row is not None and row.is_unused and not handshake
+
+
+def is_lost(record: PeerRecord, state: InterfaceState, marks: Mapping[str, InterfaceCheckpoint]) -> bool:
+    """Whether the peer went because its interface was made again, and the interface's mark does not tell that yet.
+
+    Its counters then begin at zero, and a baseline of another epoch means zero to them. A peer whose addition was never
+    told is a new one.
+    """
+    mark = marks.get(record.interface)
+    return (
+        record.state is not RecordState.ADDING
+        and record.epoch != state.epoch
+        and (mark is None or mark.epoch != state.epoch)
+    )
 
 
 def unrecorded(
@@ -39,7 +53,7 @@ def unrecorded(
             if key in state.peers:  # nearly all. A set of the others would take half a MiB on the way
                 continue
             # A peer that its interface lost is no removal of ours, nor is a foreign one that somebody may add again.
-            lost = record.epoch != state.epoch or record.state is RecordState.ADDING
+            lost = is_lost(record, state, node_state.interfaces) or record.state is RecordState.ADDING
             if lost or record.row_id is None or key in wanted or record.peer_id in approved:
                 continue
             reason = desired.removal_reason(key, record.row_id, record.device)

@@ -15,7 +15,8 @@ The invariants, and what each one relies on:
    or a handshake that is gone. After a restart, the delta is the whole counter.
 3. A baseline of zero is committed *before* a peer is added, and the waiting samples are posted before that commit. A
    crash before the addition leaves a baseline without a peer, which is harmless. Another order could leave a peer whose
-   first bytes have no baseline, or compare a sample from before the restart with the new baseline.
+   first bytes have no baseline, or compare a sample from before the restart with the new baseline. A peer that its
+   interface lost has one already: by rule 2, a baseline of an earlier epoch means zero, unless it is doubted (rule 7).
 4. Before a peer is removed, it loses its allowed IPs, so that no more traffic passes. Then its last sample is taken and
    written to the spool's file. Only then is the peer removed, even if the file could not be written (see the limits).
 5. A sample that cannot be posted at once goes to the spool (:mod:`wgsyncd.core.usage.backlog`). Waiting samples are

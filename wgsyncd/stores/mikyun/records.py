@@ -15,19 +15,7 @@ from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.reading import stored_id
 
 AT_ONCE = 1000  # records in one statement: each has some 300 bytes, and the default max_allowed_packet is 16 MB
-_COLUMNS = (
-    "row_id",
-    "device",
-    "contract",
-    "address",
-    "config",
-    "state",
-    "epoch",
-    "rx",
-    "tx",
-    "handshake",
-    "sampled_at",
-)
+_COLUMNS = "row_id, device, contract, address, config, state, epoch, rx, tx, handshake, sampled_at"
 _T = TypeVar("_T")
 _ZERO = f"rx = 0, tx = 0, handshake = IF(handshake = 0, 0, {USED_BEFORE}), sampled_at = %s"
 _Sets = tuple[tuple[str, str | float], ...]  # pairs of SQL that sets columns and its value
@@ -123,9 +111,9 @@ def _insert(connection: Connection, node: str, records: Sequence[PeerRecord]) ->
         f"{epochs[r.epoch]},{r.rx},{r.tx},{r.handshake},{r.sampled_at!r})"
         for r in records
     )
-    again = ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS)
+    again = ", ".join(f"{column} = VALUES({column})" for column in _COLUMNS.split(", "))
     again += ", open_bucket = 0, open_rx = 0, open_tx = 0"  # the open piece of the row's former device is moved
-    into = f"wgsyncd_peers (node, interface, public_key, {', '.join(_COLUMNS)})"
+    into = f"wgsyncd_peers (node, interface, public_key, {_COLUMNS})"
     connection.execute(f"INSERT INTO {into} VALUES {rows} ON DUPLICATE KEY UPDATE {again}")  # noqa: S608
 
 

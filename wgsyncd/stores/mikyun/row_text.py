@@ -143,25 +143,10 @@ def make_row(fields: Sequence[str], zone: ZoneInfo, before: DeviceRow | None = N
     ``before``: the same row at the last time. Values that did not change are the same objects as before, so that a row,
     its peer and its record share them in memory.
     """
-    (
-        row_id,
-        device,
-        contract,
-        interface,
-        address,
-        public_key,
-        preshared_key,
-        status,
-        contract_status,
-        qr_end,
-        scanned,
-        scanned_from,
-        flags,
-    ) = (
-        # A text that was cut off must not become right by that.
-        one if len(str(one)) <= MOST else f"{one[:MOST]}…"
-        for one in fields
-    )
+    # A text that was cut off must not become right by that.
+    texts = (one if len(str(one)) <= MOST else f"{one[:MOST]}…" for one in fields)
+    (row_id, device, contract, interface, address, public_key, preshared_key, status, contract_status, qr_end, scanned,
+     scanned_from, flags) = texts  # fmt: skip
     fault = None
     if len(device) > NAME_LENGTH:
         fault = Reason.LONG_NAME
