@@ -94,7 +94,7 @@ UNEXPLAINED = {
 NOT_LOGGED = {
     "WgsyncdAbsent", "WgsyncdRestarting", "WgsyncdStandbyServes", "WgsyncdHeartbeatOld", "WgsyncdReconcileStale",
     "WgsyncdAccountingStale", "WgsyncdManyProfiles", "WgsyncdBlockedRemovals", "WgsyncdRemovalsSlow",
-    "WgsyncdPeersWithoutMetrics", "WgsyncdSpoolOld", "WgsyncdQuarantine", "WgsyncdVerifyStale",
+    "WgsyncdPeersWithoutMetrics", "WgsyncdSpoolOld", "WgsyncdQuarantine", "WgsyncdVerifyStale", "WgsyncdRefusedPackets",
 }  # fmt: skip
 """The sections of the runbook about what only metrics show, or what another event tells: a rejected row, an anomaly."""
 
