@@ -35,7 +35,7 @@ def test_another_port_or_key_of_an_interface_is_told(node: Node, capfd: pytest.C
         node.wg.delete("wg0")
         node.wg.add_interface("wg0", public_key=key(number), listen_port=port)
         node.cycle()
-    told = [line for line in "".join(capfd.readouterr()).splitlines() if "interface has changed: customers" in line]
+    told = [line for line in "".join(capfd.readouterr()).splitlines() if "interface has changed: clients" in line]
     assert ["port 51900, before 51820" in line for line in told] == [True, False]
     assert ["another private key" in line for line in told] == [False, True]
     assert "another private key" in [one.text for one in node.status.recent]
