@@ -189,7 +189,7 @@ def test_an_accident_removes_nobody_until_an_admin_says_so(bench: Bench, acciden
     plan = json.loads(daemon.cli("plan", "--json", code=2).stdout)
     assert (plan["changes"], len(plan["withheld"])) == ([], 50)
     plan_id = plan["guard"]["plan"]
-    assert f"approve {plan_id}" in daemon.cli("plan", code=2).stdout
+    assert f"{daemon.proposed('approve')} {plan_id}" in daemon.cli("plan", code=2).stdout
     assert plan_id in bench.logs("guard_tripped")[0][2]
     assert daemon.notices.has(f"STATUS=NOTHING REMOVED: the guard keeps 50 peers ({daemon.proposed('plan')})…")
     assert plan_id in daemon.cli("approve", "0" * 32, code=1).stderr  # only the id of this plan is accepted
