@@ -10,7 +10,7 @@ from tests.policing import device, networks, policy, ruleset, tables
 from tests.samples import key
 from wgsyncd.core.network import Networks, parse_host, parse_network
 from wgsyncd.core.peers.guard import RemovalLimits
-from wgsyncd.core.policies.explain import explain_address
+from wgsyncd.core.policies.explain import explain_address, installed_access
 from wgsyncd.core.policies.model import Access, Device, Element, PolicySettings, PolicyTables, Ruleset, tag
 from wgsyncd.core.policies.plan import AccessPlan, plan_access
 
@@ -45,6 +45,13 @@ def test_every_device_has_an_element_and_equal_access_is_one_profile() -> None:
     assert {change.device: change.gained for change in plan.changes} == {one.id: OPEN for one in MANY}
     assert [rule.policy for rule in plan.changes[0].rules] == [ALL_OPEN] and plan.changes[0].owner == MANY[0].owner
     assert not plan.withdrawn and not plan.verdict.tripped
+
+
+def test_devices_of_one_profile_share_its_ranges() -> None:
+    """10,000 devices with ranges of their own would take many MiB."""
+    there = planned(MANY, tables(ALL_OPEN), None).wanted
+    found = [installed_access(one, there) for one in MANY]
+    assert {id(access.v4) for access in found if access is not None} == {id(there.profiles[OPEN.profile].v4)}
 
 
 def test_the_next_plan_changes_nothing() -> None:

@@ -52,8 +52,8 @@ class Access(NamedTuple):
         return Access(subtract(self.v4, other.v4), subtract(self.v6, other.v6))
 
     def plus(self, other: Access) -> Access:
-        if self.is_empty:
-            return other
+        if self.is_empty or other.is_empty:
+            return self if other.is_empty else other  # the same object: devices share it
         return Access(join(self.v4 + other.v4), join(self.v6 + other.v6))
 
     def limited_to(self, families: frozenset[int]) -> Access:

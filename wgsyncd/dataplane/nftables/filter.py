@@ -201,7 +201,7 @@ class PacketFilter:
         if found is not None and found.is_intact and _same_chains(found.ruleset, wanted):
             changes = commands.change(found.ruleset, wanted)
         if not changes:
-            self.wanted = wanted
+            self.wanted = found.ruleset if found is not None and found.ruleset == wanted else wanted
             return
         self._news.forget()
         try:
@@ -227,7 +227,7 @@ class PacketFilter:
             self._found = found = found._replace(is_intact=True)
         if found is None or not found.is_intact or found.ruleset != wanted:
             return False
-        self.wanted = wanted
+        self.wanted = found.ruleset  # the plan's copy is equal, and would take as much memory once more
         return True
 
 

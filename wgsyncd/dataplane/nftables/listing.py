@@ -1,21 +1,28 @@
 """Pure functions that decode what `nft -j list table` shows: libnftables-json(5)."""
 
 import ipaddress
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from wgsyncd.core.network import Network
 from wgsyncd.core.policies.model import Access, Element, Ruleset
 from wgsyncd.core.policies.ranges import Range, join
 from wgsyncd.core.policies.status import Traffic
-from wgsyncd.dataplane.nftables.rules import HASH, MAPS, SETS, line, profile_skeleton, skeleton
+from wgsyncd.dataplane.nftables.rules import HASH, MAPS, line, profile_skeleton, skeleton
 
 _OF_PROFILE = re.compile(r"(?:p|d4|d6)_([0-9a-f]{32})")
 # nft 1.0.6 shows the port of a connection as a number of a type that it cannot name.
 _ODD_PORT = re.compile(r'"0x35 \[invalid type\]"|"domain"')
+
+
+# Elements of maps are decoded one by one: as JSON objects, those of 10,000 devices would take 11 MiB together.
+_DOCUMENT = msgspec.json.Decoder(dict[str, list[dict[str, dict[str, msgspec.Raw]]]])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_VALUE = msgspec.json.Decoder()
 
 
 class Shape(NamedTuple):
@@ -37,12 +44,16 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class _Parts:
-    sets: dict[str, list[Any]] = field(default_factory=dict)  # decoded elements, by name
+    sets: dict[str, list[msgspec.Raw]] = field(default_factory=dict)  # elements, by name
     lines: set[str] = field(default_factory=set)  # the skeleton
     profiles: dict[str, set[str]] = field(default_factory=dict)  # their skeletons, by name
     places: dict[str, int] = field(default_factory=dict)  # how many rules each chain had so far
     counters: dict[str, Traffic] = field(default_factory=dict)  # by name
     is_odd: bool = False  # an element is none that wgsyncd makes
+
+    def of(self, name: str) -> Iterator[Any]:
+        """The elements of a set or a map, each decoded when it is asked for."""
+        return map(_VALUE.decode, self.sets.get(name, ()))
 
 
 def decode(shown: str, shape: Shape | None = None) -> Found:
@@ -52,23 +63,22 @@ def decode(shown: str, shape: Shape | None = None) -> Found:
     """
     parts = _Parts()
     try:
-        for one in json.loads(shown)["nftables"]:
+        for one in _DOCUMENT.decode(shown)["nftables"]:
             _add_part(parts, one)
         return _found(parts, shape)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, msgspec.DecodeError) as error:
         raise ValueError(f"unexpected JSON: {error!r}") from error
 
 
-def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
-    ((kind, about),) = one.items()
+def _add_part(parts: _Parts, one: dict[str, dict[str, msgspec.Raw]]) -> None:
+    ((kind, shown),) = one.items()
     if kind == "metainfo":
         return
+    about = {key: _VALUE.decode(value) for key, value in shown.items() if key != "elem"}
     name = str(about.get("chain") or about.get("name", ""))
-    rest = {
-        key: value for key, value in about.items() if key not in ("family", "table", "chain", "name", "handle", "elem")
-    }
+    rest = {key: value for key, value in about.items() if key not in ("family", "table", "chain", "name", "handle")}
     if kind in ("set", "map"):
-        parts.sets[name] = about.get("elem", [])
+        parts.sets[name] = _LIST.decode(shown.get("elem", b"[]"))
     if kind == "counter":
         parts.counters[name] = Traffic(rest.pop("packets"), rest.pop("bytes"))
     if kind == "table":
@@ -87,21 +97,20 @@ def _add_part(parts: _Parts, one: dict[str, Any]) -> None:
 
 
 def _found(parts: _Parts, shape: Shape | None) -> Found:
-    sets = {name: parts.sets.get(name, []) for name in (*SETS, *MAPS)}
     whole = {name for name in parts.profiles if f"d4_{name}" in parts.sets and f"d6_{name}" in parts.sets}
     profiles = {
-        name: Access(*(join(map(_range, parts.sets[f"d{version}_{name}"])) for version in (4, 6))) for name in whole
+        name: Access(*(join(map(_range, parts.of(f"d{version}_{name}"))) for version in (4, 6))) for name in whole
     }
     elements = {
-        host: element for name in MAPS for host, element in _elements(parts, sets[name]) if element.profile in profiles
+        host: element for name in MAPS for host, element in _elements(parts, name) if element.profile in profiles
     }
     rejects = any('"reject"' in text for text in parts.lines)
     judges_local = any('["chain", "input"' in text for text in parts.lines)
     ruleset = Ruleset(
-        tunnels=frozenset(sets["tunnels"]),
-        dns=frozenset(_host(one) for name in ("dns4", "dns6") for one in sets[name]),
-        free=Access(*(join(map(_range, sets[f"free{version}"])) for version in (4, 6))),
-        sites=Access(*(join(map(_range, sets[f"sites{version}"])) for version in (4, 6))),
+        tunnels=frozenset(parts.of("tunnels")),
+        dns=frozenset(_host(one) for name in ("dns4", "dns6") for one in parts.of(name)),
+        free=Access(*(join(map(_range, parts.of(f"free{version}"))) for version in (4, 6))),
+        sites=Access(*(join(map(_range, parts.of(f"sites{version}"))) for version in (4, 6))),
         profiles=profiles, elements=elements, judges_local=judges_local, rejects=rejects,
     )  # fmt: skip
     shapes = {frozenset(lines) for lines in parts.profiles.values()}
@@ -110,7 +119,7 @@ def _found(parts: _Parts, shape: Shape | None) -> Found:
         or len(whole) < len(parts.profiles)
         or len(shapes) > 1
         or any(name != access.profile for name, access in profiles.items())
-        or len(elements) < sum(len(sets[name]) for name in MAPS)
+        or len(elements) < sum(len(parts.sets.get(name, ())) for name in MAPS)
     )
     usual = Shape(skeleton(ruleset.tunnels, judges_local=judges_local, rejects=rejects), profile_skeleton())
     found = Shape(frozenset(parts.lines), next(iter(shapes), usual.profile))
@@ -118,8 +127,8 @@ def _found(parts: _Parts, shape: Shape | None) -> Found:
     return Found(ruleset, is_intact, is_odd, found, parts.counters)
 
 
-def _elements(parts: _Parts, shown: list[Any]) -> Iterator[tuple[Network, Element]]:
-    for key, verdict in shown:
+def _elements(parts: _Parts, name: str) -> Iterator[tuple[Network, Element]]:
+    for key, verdict in parts.of(name):
         about = key["elem"] if isinstance(key, dict) else {"val": key}
         target = verdict.get("goto", {}).get("target", "") if isinstance(verdict, dict) else ""
         match = _OF_PROFILE.fullmatch(target)
