@@ -19,7 +19,7 @@ _OF_PROFILE = re.compile(r"(?:p|d4|d6)_([0-9a-f]{32})")
 _ODD_PORT = re.compile(r'"0x35 \[invalid type\]"|"domain"')
 
 
-# Elements of maps are decoded one by one: as JSON objects, those of 10,000 devices would take 11 MiB together.
+# Elements are decoded one by one: as JSON objects, the elements of 10,000 devices would take 11 MiB together.
 _DOCUMENT = msgspec.json.Decoder(dict[str, list[dict[str, dict[str, msgspec.Raw]]]])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _VALUE = msgspec.json.Decoder()
