@@ -29,8 +29,9 @@ IMPORTERS = {
     "pygal": {"cli/chart.py"},
     "cryptography": {"stores/nexavpn/psk.py"},
     "rich": {"cli/output.py", "cli/table.py"} | {name for name in FILES if name.startswith("demo/")},
-    # Each of these modules decodes or encodes at an edge: configuration, spool, requests or documents of --json.
+    # Each of these modules decodes or encodes at an edge: configuration, spool, requests, nft or documents of --json.
     "msgspec": {
+        "dataplane/nftables/listing.py",
         "config/load.py", "config/values.py", "config/schema.py", "stores/mikyun/settings.py", "stores/nexavpn/settings.py", "stores/spool.py",
         "daemon/admin.py", "daemon/device_list.py",
         "daemon/admin_report.py", "engine/access_report.py", "engine/bandwidth_report.py", "engine/devices_report.py", "engine/plan_report.py", "engine/recent_report.py", "engine/status_document.py", "engine/status_report.py", "demo/environment.py", "demo/nexavpn.py",
