@@ -21,7 +21,7 @@ from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.redact import DEFAULT_CONFIG, WITH_CONFIG, redact, using, with_config
 from wgsyncd.stores.mikyun.messages import AuditMessages
 
-OTHER = Path('/root/the "other" one\'s.toml')
+OTHER = Path('/etc/the "other" one\'s.toml')
 FILE = shlex.quote(str(OTHER))
 SAID = "the tables are missing: wgsyncd init-db --socket /run/x"
 
