@@ -1,7 +1,7 @@
 """Boots a systemd in systemd-nspawn(1), on an overlay over this machine's own root.
 
-So nothing has to be installed in it, and nothing of this machine changes. It needs root. The configurations of wgsyncd,
-MariaDB and WireGuard on this machine are hidden inside.
+So nothing has to be installed in it, and nothing of this machine changes. It needs root. The configurations of wgsyncd
+and WireGuard on this machine and the databases of MariaDB and PostgreSQL are hidden inside.
 
 Two variables select another Debian release. $WGSYNCD_ROOT is the directory of its installation (debootstrap).
 $WGSYNCD_PACKAGE is the package that etc/debian/build made there.
@@ -28,7 +28,8 @@ NEEDED = {"systemd-nspawn": "systemd-container", "nsenter": "util-linux", "mount
 """The programs that this module uses, and the Debian packages that have them."""
 # Paths of this machine that are hidden inside. A container image has policy-rc.d, which forbids packages to restart
 # services. Apt's lists name newer versions of installed packages, which nothing inside can fetch.
-_HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql", "var/log/journal",
+_HIDDEN = ("etc/systemd/system", "etc/wireguard", "etc/wgsyncd", "var/lib/wgsyncd", "var/lib/mysql",
+           "etc/postgresql", "var/lib/postgresql", "var/log/journal",
            "usr/lib/wgsyncd", "usr/bin/wgsyncd", "usr/sbin/wgsyncd", "usr/local/sbin/wgsyncd",
            "usr/sbin/policy-rc.d", "var/lib/apt/lists")  # fmt: skip
 
