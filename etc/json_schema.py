@@ -19,7 +19,9 @@ from wgsyncd.cli import explain_report, usage_report
 from wgsyncd.cli.commands import adopt, check_config, doctor, psk, quarantine, takeover, verify
 from wgsyncd.daemon import admin_report
 from wgsyncd.demo import observation as demo_report
-from wgsyncd.engine import devices_report, plan_report, status_document
+from wgsyncd.engine.reports import devices as devices_report
+from wgsyncd.engine.reports import plan as plan_report
+from wgsyncd.engine.reports import status_document
 
 DOCUMENTS: Mapping[str, type[msgspec.Struct]] = {
     "adopt": adopt.AdoptReport,

@@ -17,8 +17,8 @@ from wgsyncd.daemon.admin import AdminRequests
 from wgsyncd.daemon.control_socket import ControlSocket
 from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.monitoring import pages
-from wgsyncd.engine import status_report
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.reports import status as status_report
 from wgsyncd.errors import ConfigIssue, StoreError, StoreErrorCode, WgsyncdError
 
 

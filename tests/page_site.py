@@ -12,7 +12,7 @@ from tests.node import Node
 from wgsyncd.daemon.device_list import DeviceList
 from wgsyncd.daemon.front_page import FrontPage
 from wgsyncd.daemon.monitoring import MonitoringServer
-from wgsyncd.engine import status_report
+from wgsyncd.engine.reports import status as status_report
 
 
 class Site:

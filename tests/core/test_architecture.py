@@ -34,8 +34,8 @@ IMPORTERS = {
         "dataplane/nftables/listing.py",
         "config/load.py", "config/values.py", "config/schema.py", "stores/mikyun/settings.py", "stores/nexavpn/settings.py", "stores/spool.py",
         "daemon/admin.py", "daemon/device_list.py",
-        "daemon/admin_report.py", "engine/access_report.py", "engine/bandwidth_report.py", "engine/devices_report.py", "engine/plan_report.py", "engine/recent_report.py", "engine/status_document.py", "engine/status_report.py", "demo/environment.py", "demo/nexavpn.py",
-        "demo/observation.py", *(name for name in FILES if name.startswith("cli/")),
+        "daemon/admin_report.py", "demo/environment.py", "demo/nexavpn.py",
+        "demo/observation.py", *(name for name in FILES if name.startswith(("cli/", "engine/reports/"))),
     },
 }  # fmt: skip
 

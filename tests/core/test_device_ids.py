@@ -32,7 +32,7 @@ from wgsyncd.core.model import DeviceId, plain_id
 from wgsyncd.core.peers.guard import RemovalLimits, apply_guard
 from wgsyncd.core.state import Allocation, InterfaceCheckpoint, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage import posting
-from wgsyncd.engine import plan_report
+from wgsyncd.engine.reports import plan as plan_report
 
 Make = Callable[[int], Any]
 

@@ -7,8 +7,8 @@ from wgsyncd.core.inspect.names import DeviceName, Labels
 from wgsyncd.core.peers.guard import RemovalLimits
 from wgsyncd.core.policies.model import Access, PolicySettings, PolicyTables, Ruleset
 from wgsyncd.core.policies.plan import plan_access
-from wgsyncd.engine import access_report
-from wgsyncd.engine.access_report import AccessReport
+from wgsyncd.engine.reports import access as access_report
+from wgsyncd.engine.reports.access import AccessReport
 
 DEVICES = [device(number, owner="alice") for number in range(2, 9)]
 OF_ALICE = [("user", "alice")]

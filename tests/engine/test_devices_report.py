@@ -9,8 +9,8 @@ from tests.node import Node
 from tests.samples import key
 from tests.variants import USERS
 from wgsyncd.core.inspect.answers import DeviceUsage
-from wgsyncd.engine import devices_report
-from wgsyncd.engine.devices_report import DevicesReport, Selection
+from wgsyncd.engine.reports import devices as devices_report
+from wgsyncd.engine.reports.devices import DevicesReport, Selection
 
 
 def report(node: Node, **wanted: Any) -> DevicesReport:

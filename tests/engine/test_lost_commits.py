@@ -16,9 +16,9 @@ from tests.node import CONFIG, Node
 from wgsyncd.config.load import parse
 from wgsyncd.core.model import Counters
 from wgsyncd.core.usage import backlog
-from wgsyncd.engine.status_document import Verdict
-from wgsyncd.engine.status_report import of_daemon
-from wgsyncd.engine.verdict import REMEMBERED
+from wgsyncd.engine.reports.status import of_daemon
+from wgsyncd.engine.reports.status_document import Verdict
+from wgsyncd.engine.reports.verdict import REMEMBERED
 from wgsyncd.errors import StoreError
 
 

@@ -11,8 +11,8 @@ import pytest
 from tests.policing import device, networks, ruleset
 from wgsyncd.core.policies.model import Access, Ruleset
 from wgsyncd.core.policies.status import FilterStatus
-from wgsyncd.engine.access_texts import AccessTexts
-from wgsyncd.engine.devices_report import DeviceReport
+from wgsyncd.engine.reports.access_texts import AccessTexts
+from wgsyncd.engine.reports.devices import DeviceReport
 
 BOTH = device(2, "10.8.0.2", "fd08::2")
 OFFICE = networks("10.0.0.0/8", "192.0.2.0/24", "fd00::/8")

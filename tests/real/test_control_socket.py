@@ -28,7 +28,7 @@ NOBODY = 65534
 # files.
 AS_ANOTHER = """
 import os, sys
-import wgsyncd.cli.main, wgsyncd.cli.client, wgsyncd.cli.wiring, wgsyncd.config.load, wgsyncd.engine.status_report
+import wgsyncd.cli.main, wgsyncd.cli.client, wgsyncd.cli.wiring, wgsyncd.config.load, wgsyncd.engine.reports.status
 import wgsyncd.dataplane.wireguard.interfaces
 wgsyncd.cli.main.parser()
 os.setgroups([int(gid) for gid in sys.argv[1].split(",") if gid])

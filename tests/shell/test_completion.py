@@ -13,8 +13,8 @@ import pytest
 from etc.debian import manpages
 from wgsyncd.cli import output
 from wgsyncd.cli.commands.quarantine import QuarantinedReport, QuarantineReport
-from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
-from wgsyncd.engine.status_document import GuardReport
+from wgsyncd.engine.reports.devices import DeviceReport, DevicesReport
+from wgsyncd.engine.reports.status_document import GuardReport
 
 COMMANDS = manpages.commands(manpages.top())
 BASH = """\

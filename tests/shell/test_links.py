@@ -12,10 +12,10 @@ from wgsyncd.daemon.choice import Choice
 from wgsyncd.daemon.machine import link
 from wgsyncd.daemon.metrics import exposition, registry
 from wgsyncd.daemon.page import render
-from wgsyncd.engine.devices_report import Selection, of_preview
+from wgsyncd.engine.reports.devices import Selection, of_preview
+from wgsyncd.engine.reports.status import of_daemon
+from wgsyncd.engine.reports.status_document import StatusReport, Verdict
 from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, LinkState
-from wgsyncd.engine.status_document import StatusReport, Verdict
-from wgsyncd.engine.status_report import of_daemon
 
 
 @pytest.mark.parametrize(

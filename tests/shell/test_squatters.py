@@ -19,7 +19,7 @@ from wgsyncd.daemon import control_socket, lock, notify_socket
 from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event
 from wgsyncd.daemon.machine import LocalMachine
-from wgsyncd.engine.status_document import StatusReport
+from wgsyncd.engine.reports.status_document import StatusReport
 from wgsyncd.errors import UserError
 
 NOBODY = 65534

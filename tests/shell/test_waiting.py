@@ -12,8 +12,8 @@ from tests.monitoring import alerts, names, queries
 from wgsyncd.config import resources
 from wgsyncd.core.usage.aside import Obstacle, SetAside
 from wgsyncd.daemon import metrics
+from wgsyncd.engine.reports.status_document import StatusReport
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_document import StatusReport
 
 # By table, or the spool: the metrics of what waits there, and the fields of `status`.
 PLACES = {

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from wgsyncd.cli.output import Line, Parts, can_draw
 from wgsyncd.cli.table import Column, fit, short_bytes, spark
 from wgsyncd.core.words import counted, short_age
-from wgsyncd.engine.bandwidth_report import short_bandwidth
-from wgsyncd.engine.devices_report import DeviceReport, DevicesReport
+from wgsyncd.engine.reports.bandwidth import short_bandwidth
+from wgsyncd.engine.reports.devices import DeviceReport, DevicesReport
 
 COLUMNS = (
     Column(""),

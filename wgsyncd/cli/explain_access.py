@@ -23,7 +23,7 @@ from wgsyncd.core.policies.model import Access, AccessPolicy, Device, PolicySett
 from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.policies.resolve import Rule
 from wgsyncd.core.words import counted
-from wgsyncd.engine.access_report import SharedAddress, called
+from wgsyncd.engine.reports.access import SharedAddress, called
 
 NO_KEY = PublicKey(b"")
 

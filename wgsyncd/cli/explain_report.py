@@ -16,8 +16,8 @@ from wgsyncd.core.model import NO_PRESHARED_KEY, ChangeKind, Counters, encode_ke
 from wgsyncd.core.reasons import Inactive, Reason
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.engine import wording
-from wgsyncd.engine.bandwidth_report import BandwidthReport
-from wgsyncd.engine.plan_report import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
+from wgsyncd.engine.reports.bandwidth import BandwidthReport
+from wgsyncd.engine.reports.plan import PlannedTransition, RejectedRow, iso, planned_transition, rejected_rows
 
 
 class CountersReport(Struct, frozen=True, kw_only=True):

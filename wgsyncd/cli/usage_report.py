@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from wgsyncd.cli.output import sanitize
-from wgsyncd.engine.bandwidth_report import BandwidthReport
+from wgsyncd.engine.reports.bandwidth import BandwidthReport
 
 
 class Bytes(Struct, frozen=True, kw_only=True):

@@ -26,8 +26,9 @@ from wgsyncd.daemon.device_list import UsageCache
 from wgsyncd.daemon.http import Answer, Refusal, Request, Response, Routes
 from wgsyncd.daemon.notify_socket import parse
 from wgsyncd.daemon.pacing import TokenBucket
-from wgsyncd.engine import plan_report, wording
+from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
+from wgsyncd.engine.reports import plan as plan_report
 from wgsyncd.errors import NO_ANSWER, ConfigIssue, StoreError, UserError, WgsyncdError, WireGuardError
 
 MAX_WAITING = 8  # requests that may wait for the main thread

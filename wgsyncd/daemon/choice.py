@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Self, get_args
 from urllib.parse import urlencode
 
-from wgsyncd.engine.devices_report import Order
+from wgsyncd.engine.reports.devices import Order
 
 EACH = 200  # devices on one page
 

@@ -26,11 +26,12 @@ from wgsyncd.daemon.scheduler import Schedule
 from wgsyncd.daemon.sockets import Sockets
 from wgsyncd.daemon.systemd import Notifier
 from wgsyncd.daemon.tasks import Tasks
-from wgsyncd.engine import inspector, status_report, wording
+from wgsyncd.engine import inspector, wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
+from wgsyncd.engine.reports import status as status_report
+from wgsyncd.engine.reports.status_document import StatusReport
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_document import StatusReport
 from wgsyncd.engine.status_update import summary_line
 from wgsyncd.errors import ConfigError, ConfigIssue, NotHolder, StoreError, UserError, WgsyncdError
 
@@ -266,8 +267,7 @@ class Daemon:
         return self._admin.routes(self._report, self.devices.report)
 
     def _report(self) -> StatusReport:
-        links = {name: machine.link(name) for name in self.settings.interfaces}
-        return status_report.of_daemon(self.status, self.settings, self.path, links)
+        return status_report.of_daemon(self.status, self.settings, self.path, machine.links(self.settings.interfaces))
 
     def _is_alive(self) -> bool:
         return time.monotonic() - self._beat < UNHEALTHY

@@ -12,9 +12,9 @@ import msgspec
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.daemon.http import Refusal
-from wgsyncd.engine import devices_report
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.devices_report import DevicesReport, Selection
+from wgsyncd.engine.reports import devices as devices_report
+from wgsyncd.engine.reports.devices import DevicesReport, Selection
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import NotHolder, StoreError
 

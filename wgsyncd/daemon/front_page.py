@@ -11,9 +11,9 @@ from wgsyncd.core.network import is_loopback
 from wgsyncd.daemon.choice import Choice
 from wgsyncd.daemon.http import TEXT, Refusal, Request, Response
 from wgsyncd.daemon.monitoring import MonitoringServer
-from wgsyncd.engine.devices_report import DevicesReport
+from wgsyncd.engine.reports.devices import DevicesReport
+from wgsyncd.engine.reports.status_document import StatusReport
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_document import StatusReport
 
 STYLE = resources.text("page.css")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from wgsyncd.core.identity import Identity
@@ -30,6 +30,11 @@ def link(name: str) -> LinkState:
         except OSError:
             return LinkState.MISSING
     return LinkState.UP if _IFREQ.unpack(answer)[1] & _IFF_UP else LinkState.DOWN
+
+
+def links(names: Iterable[str]) -> dict[str, LinkState]:
+    """The states of these interfaces, by name."""
+    return {name: link(name) for name in names}
 
 
 class LocalMachine:

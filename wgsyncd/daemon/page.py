@@ -13,11 +13,11 @@ from wgsyncd.core.words import counted, seconds_between, short_time
 from wgsyncd.daemon.choice import EACH, Choice
 from wgsyncd.daemon.html import ago, cell, chart, rate, table, tag
 from wgsyncd.engine import wording
-from wgsyncd.engine.bandwidth_report import short_bandwidth
-from wgsyncd.engine.devices_report import DeviceReport, DevicesReport, Order
+from wgsyncd.engine.reports.bandwidth import short_bandwidth
+from wgsyncd.engine.reports.devices import DeviceReport, DevicesReport, Order
+from wgsyncd.engine.reports.status_document import InterfaceReport, StatusReport, Verdict
+from wgsyncd.engine.reports.verdict import nobody
 from wgsyncd.engine.status import Quarter
-from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
-from wgsyncd.engine.verdict import nobody
 
 REFRESH = 10  # seconds
 _COLUMNS: Mapping[str, tuple[str, Order]] = {

@@ -21,9 +21,9 @@ from wgsyncd.core.state import Condition, NodeState
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent_state import AgentState
-from wgsyncd.engine.bandwidth_report import BandwidthPlan, bandwidth_plan
 from wgsyncd.engine.interfaces import Actual, Interfaces
 from wgsyncd.engine.planes import Planes
+from wgsyncd.engine.reports.bandwidth import BandwidthPlan, bandwidth_plan
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.errors import UserError
 from wgsyncd.ports import Snapshot, Store

@@ -21,7 +21,7 @@ from wgsyncd.core.usage.aside import Obstacle, SetAside
 
 if TYPE_CHECKING:
     from wgsyncd.engine.last_dumps import LastDumps
-from wgsyncd.engine.plan_report import PlannedChange
+from wgsyncd.engine.reports.plan import PlannedChange
 
 QUARTER, QUARTERS = 900, 96  # seconds, and how many of them are 24 hours
 REMEMBERED = 10  # the number of last changes that are kept

@@ -12,7 +12,7 @@ from wgsyncd.core.peers.plan import Plan
 from wgsyncd.core.words import counted
 from wgsyncd.engine.interfaces import Actual
 from wgsyncd.engine.last_dumps import LastDumps, note
-from wgsyncd.engine.plan_report import planned_change
+from wgsyncd.engine.reports.plan import planned_change
 from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, InterfaceStatus, PeerStatus, Quarter
 from wgsyncd.ports import Snapshot
 

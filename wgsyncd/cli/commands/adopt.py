@@ -33,8 +33,8 @@ from wgsyncd.core.words import counted, short_time
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
-from wgsyncd.engine.plan_report import iso
-from wgsyncd.engine.verdict import if_not_here
+from wgsyncd.engine.reports.plan import iso
+from wgsyncd.engine.reports.verdict import if_not_here
 from wgsyncd.errors import WgsyncdError
 
 

@@ -14,7 +14,7 @@ from wgsyncd.cli import output
 from wgsyncd.cli.commands import devices
 from wgsyncd.cli.watch import watch
 from wgsyncd.demo import run as demo
-from wgsyncd.engine.devices_report import Selection
+from wgsyncd.engine.reports.devices import Selection
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -21,8 +21,8 @@ from wgsyncd.cli.output import Line, Parts
 from wgsyncd.cli.watch import Draw, WatchView, watch
 from wgsyncd.config import load
 from wgsyncd.core.words import counted
-from wgsyncd.engine import devices_report
-from wgsyncd.engine.devices_report import DevicesReport, Order, Selection
+from wgsyncd.engine.reports import devices as devices_report
+from wgsyncd.engine.reports.devices import DevicesReport, Order, Selection
 from wgsyncd.engine.status import DaemonStatus
 
 _OFF = "device without a peer is not shown", "devices without a peer are not shown"

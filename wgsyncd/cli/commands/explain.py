@@ -36,8 +36,8 @@ from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.words import seconds_between, short_time
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report, with_traffic
 from wgsyncd.engine.inspector import Preview
+from wgsyncd.engine.reports.bandwidth import bandwidth_lines, bandwidth_report, with_traffic
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import FilterError, ShapingError, StoreError, UserError
 from wgsyncd.ports import DeviceSource, ReportSource

@@ -20,11 +20,12 @@ from wgsyncd.cli.table import Column, fit
 from wgsyncd.cli.watch import WatchView
 from wgsyncd.config import load
 from wgsyncd.core.words import counted
-from wgsyncd.engine import plan_report, wording
-from wgsyncd.engine.access_report import AccessDiff, AccessReport
-from wgsyncd.engine.bandwidth_report import BandwidthPlan, rate
+from wgsyncd.engine import wording
 from wgsyncd.engine.inspector import FullPreview
-from wgsyncd.engine.plan_report import InterfacePeers, PlannedChange, PlanReport, unreadable_rows
+from wgsyncd.engine.reports import plan as plan_report
+from wgsyncd.engine.reports.access import AccessDiff, AccessReport
+from wgsyncd.engine.reports.bandwidth import BandwidthPlan, rate
+from wgsyncd.engine.reports.plan import InterfacePeers, PlannedChange, PlanReport, unreadable_rows
 from wgsyncd.errors import FilterError
 
 _SIGNS = {"remove": "-", "update": "~", "add": "+"}

@@ -24,12 +24,12 @@ from wgsyncd.config import load
 from wgsyncd.core.inspect.finding import Finding, fault, warning
 from wgsyncd.core.inspect.periods import format_bytes
 from wgsyncd.core.words import counted, seconds_between, short_time
-from wgsyncd.engine import status_report
-from wgsyncd.engine.devices_report import Selection
-from wgsyncd.engine.recent_report import RecentChange
+from wgsyncd.engine.reports import status as status_report
+from wgsyncd.engine.reports.devices import Selection
+from wgsyncd.engine.reports.recent import RecentChange
+from wgsyncd.engine.reports.status_document import StatusReport, Verdict
+from wgsyncd.engine.reports.verdict import judge, nobody
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_document import StatusReport, Verdict
-from wgsyncd.engine.verdict import judge, nobody
 from wgsyncd.errors import ConfigError, StoreError, in_short
 
 AROUND = 3  # lines of --watch above the devices: an empty one, how many there are, and the heads of the columns

@@ -9,7 +9,7 @@ from wgsyncd.cli import client, options, output
 from wgsyncd.core.inspect.names import suggestions
 from wgsyncd.daemon.admin_report import SyncReport
 from wgsyncd.daemon.notify_socket import parse
-from wgsyncd.engine.devices_report import DevicesReport
+from wgsyncd.engine.reports.devices import DevicesReport
 
 
 def register(parser: argparse.ArgumentParser) -> None:

@@ -49,7 +49,7 @@ from wgsyncd.core.inspect.periods import (
     total,
 )
 from wgsyncd.core.model import NO_BYTES, Counters
-from wgsyncd.engine.bandwidth_report import bandwidth_lines, bandwidth_report
+from wgsyncd.engine.reports.bandwidth import bandwidth_lines, bandwidth_report
 from wgsyncd.errors import UserError
 from wgsyncd.ports import ReportSource
 

@@ -13,8 +13,8 @@ from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState, encode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.words import counted
+from wgsyncd.engine.reports.verdict import if_not_here
 from wgsyncd.engine.status_update import ONLINE
-from wgsyncd.engine.verdict import if_not_here
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import WireGuard
 

@@ -16,8 +16,8 @@ from wgsyncd.core.policies.plan import AccessPlan
 from wgsyncd.core.reasons import Inactive, InactiveReason, Reason
 from wgsyncd.core.state import Condition
 from wgsyncd.engine import wording
-from wgsyncd.engine.access_report import AccessReport, access_report
-from wgsyncd.engine.bandwidth_report import BandwidthPlan
+from wgsyncd.engine.reports.access import AccessReport, access_report
+from wgsyncd.engine.reports.bandwidth import BandwidthPlan
 from wgsyncd.redact import redact
 
 

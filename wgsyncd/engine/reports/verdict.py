@@ -9,8 +9,8 @@ from datetime import datetime
 from wgsyncd.core.inspect.finding import Finding, Severity, fault, warning
 from wgsyncd.core.words import counted
 from wgsyncd.engine import wording
-from wgsyncd.engine.plan_report import unreadable_rows
-from wgsyncd.engine.status_document import InterfaceReport, StatusReport, Verdict
+from wgsyncd.engine.reports.plan import unreadable_rows
+from wgsyncd.engine.reports.status_document import InterfaceReport, StatusReport, Verdict
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
 REMEMBERED = 3600  # seconds for which it is told that the database lost commits

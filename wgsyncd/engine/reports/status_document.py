@@ -8,9 +8,9 @@ from enum import StrEnum
 from msgspec import Struct
 
 from wgsyncd.core.inspect.finding import Finding
-from wgsyncd.engine.plan_report import PlannedChange, RejectedRow
-from wgsyncd.engine.policies_report import PoliciesReport
-from wgsyncd.engine.recent_report import RecentChange, RefusedRow
+from wgsyncd.engine.reports.plan import PlannedChange, RejectedRow
+from wgsyncd.engine.reports.policies import PoliciesReport
+from wgsyncd.engine.reports.recent import RecentChange, RefusedRow
 from wgsyncd.engine.status import ShapingStatus
 
 

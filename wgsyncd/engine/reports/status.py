@@ -1,7 +1,7 @@
 """Makes the document of `wgsyncd status --json` from the daemon's status of itself.
 
 If no daemon runs, the command reads kernel and database and makes a status from them. The same function then builds the
-document, whose parts are in :mod:`wgsyncd.engine.status_document`.
+document, whose parts are in :mod:`wgsyncd.engine.reports.status_document`.
 """
 
 import os
@@ -21,11 +21,10 @@ from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.engine import wording
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.inspector import Preview
-from wgsyncd.engine.plan_report import iso, rejected_rows
-from wgsyncd.engine.policies_report import policies_report
-from wgsyncd.engine.recent_report import recent_changes, refused_rows
-from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, LinkState, changed_at
-from wgsyncd.engine.status_document import (
+from wgsyncd.engine.reports.plan import iso, rejected_rows
+from wgsyncd.engine.reports.policies import policies_report
+from wgsyncd.engine.reports.recent import recent_changes, refused_rows
+from wgsyncd.engine.reports.status_document import (
     ConfigurationReport,
     CycleReport,
     DatabaseReport,
@@ -35,8 +34,9 @@ from wgsyncd.engine.status_document import (
     StatusReport,
     Verdict,
 )
+from wgsyncd.engine.reports.verdict import find_troubles, judge
+from wgsyncd.engine.status import DaemonStatus, InterfaceStatus, LinkState, changed_at
 from wgsyncd.engine.status_update import UNKNOWN, refresh, update_from_reconcile
-from wgsyncd.engine.verdict import find_troubles, judge
 from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact
 

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from wgsyncd.core.inspect.names import Labels
 from wgsyncd.core.usage.aside import Obstacle
-from wgsyncd.engine.plan_report import iso
+from wgsyncd.engine.reports.plan import iso
 from wgsyncd.engine.status import DaemonStatus
 from wgsyncd.redact import redact
 

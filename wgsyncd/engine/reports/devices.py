@@ -14,13 +14,13 @@ from wgsyncd.config.schema import Settings
 from wgsyncd.core.inspect.answers import HOURS, DeviceUsage
 from wgsyncd.core.model import NO_BYTES, DeviceRow, PeerState, PublicKey, fingerprint, plain_id
 from wgsyncd.engine import wording
-from wgsyncd.engine.access_texts import AccessTexts
 from wgsyncd.engine.agent import Agent
-from wgsyncd.engine.bandwidth_report import BandwidthReport, bandwidth_report
 from wgsyncd.engine.last_dumps import Rates
-from wgsyncd.engine.plan_report import iso
+from wgsyncd.engine.reports.access_texts import AccessTexts
+from wgsyncd.engine.reports.bandwidth import BandwidthReport, bandwidth_report
+from wgsyncd.engine.reports.plan import iso
+from wgsyncd.engine.reports.status import update_from_preview
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_report import update_from_preview
 from wgsyncd.engine.status_update import ONLINE
 from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact

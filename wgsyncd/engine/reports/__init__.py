@@ -1,0 +1,1 @@
+"""Typed documents about the engine, which commands and the page show."""
