@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.committing import BUCKET, DAY, commit, posted
 from tests.node import local
 from tests.samples import NOW, calendar, device_name, record
@@ -63,6 +65,21 @@ def test_a_negative_column_stops_nobody(tables: MikyunTables, store: Store) -> N
         commit(store, writes)
     assert [tables.device(5)[name] for name in ("rx_bytes_total", "tx_bytes_24h")] == [9, 2 - 2**63]
     assert tables.device(6)["rx_bytes_total"] == 18
+
+
+@pytest.mark.parametrize("most", [2**63 - 1, 2**63 - 7])
+def test_a_column_that_is_full_stops_nobody_in_a_usual_batch(tables: MikyunTables, store: Store, most: int) -> None:
+    """The usual UPDATE meets the end of the range, so the batch takes the longer way."""
+    tables.insert(5, rx_bytes_total=most)
+    tables.insert(6)
+    writes = WriteBatch(postings=(posted(5, 7, 1), posted(6, 9, 9)), records=(record(5), record(6)), counts_only=True)
+    commit(store, WriteBatch(records=(record(5), record(6))))
+    for turn in (1, 2):
+        commit(store, writes)
+        assert [tables.device(5)[name] for name in ("rx_bytes_total", "tx_bytes_total")] == [2**63 - 1, turn]
+        assert tables.device(6)["rx_bytes_total"] == 9 * turn
+    store.refresh(calendar())
+    assert tables.buckets() == {(device_name(5), BUCKET): (14, 2), (device_name(6), BUCKET): (18, 18)}
 
 
 def test_batches(any_tables: AnyTables, any_store: Store) -> None:

@@ -38,14 +38,20 @@ class UsageColumns:
 
         ``of_window``: the name of a value, with places for a side and a window: ``v.{side}_{window}``.
         """
+        limited = "IF({value} > {most} - GREATEST({column}, 0), {most}, {column} + {value})"
+        return self._set(of_window, limited)
+
+    def plain_additions(self, of_window: str) -> str:
+        """As :meth:`additions`, but too large a sum is an error of the server. This takes a fifth less of its time."""
+        return self._set(of_window, "{column} + {value}")
+
+    def _set(self, of_window: str, of_column: str) -> str:
         sides = ("tx", "rx") if self.swapped else ("rx", "tx")
         return ", ".join(
-            f"d.{column}_bytes_{window} ="
-            f" IF({value} > {BIGINT_MAX} - GREATEST(COALESCE(d.{column}_bytes_{window}, 0), 0), {BIGINT_MAX},"
-            f" COALESCE(d.{column}_bytes_{window}, 0) + {value})"
+            f"d.{name} = {of_column.format(column=f'COALESCE(d.{name}, 0)', value=value, most=BIGINT_MAX)}"
             for window in _WINDOWS
             for column, side in zip(("rx", "tx"), sides, strict=True)
-            for value in (of_window.format(side=side, window=window),)
+            for name, value in ((f"{column}_bytes_{window}", of_window.format(side=side, window=window)),)
         )
 
     def handshake(self) -> str:

@@ -9,7 +9,7 @@ way. A batch is unusual in these cases:
 - wgsyncd's tables cannot hold the id of a row.
 - Its bytes came in a past bucket or day, or in more than one of them.
 - A row is locked, is gone, or belongs to another device now, or an open piece of another bucket was not moved yet.
-- The server refuses to change a row, or changes it too slowly.
+- The server refuses to change a row, or changes it too slowly. A sum beyond a BIGINT is such a refusal.
 """
 
 from collections.abc import Sequence, Set
@@ -69,7 +69,7 @@ class UsualPosting:
         return no_waiting(connection) + _UPDATE.format(
             rows=self._rows(numbers, writes),
             uptime=uptime_sql(writes, "n."),
-            additions=columns.additions("v.{side}"),
+            additions=columns.plain_additions("v.{side}"),
             handshake=columns.handshake(),
             at=writes.records[0].sampled_at,
             bucket=now[0],
