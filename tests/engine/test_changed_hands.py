@@ -82,3 +82,17 @@ def test_a_row_id_that_was_used_again_gives_the_new_device_no_byte_of_the_old_on
     assert by_device(node) == {device_name(5): 1000, "0002-DEV-001": 30}
     node.right()
     node.quiet()
+
+
+@pytest.mark.parametrize("new", [6, 105], ids=["exchanged", "handed over"])
+def test_a_key_that_changes_hands_is_left_to_a_full_cycle(node: Node, no_other_plane: None, new: int) -> None:
+    """A cycle for both devices alone posts nothing, so the later bytes would go to the former device, too."""
+    node.change(5, public_key=text(new))
+    node.change(6, public_key=text(5))
+    node.tick()
+    assert not node.agent.reconcile_devices(frozenset({device_name(5), device_name(6)}))
+    node.agent.reconcile(with_accounting=False)
+    node.traffic(6, 30, peer=5)
+    node.account()
+    assert by_device(node) == {device_name(5): 1000, device_name(6): 30}
+    node.right()

@@ -44,12 +44,12 @@ def select_subset(
     The result is None if a full cycle has to decide.
     """
     ids: dict[DeviceId, str] = {}  # the device by the row's id
-    keys: set[PublicKey] = set()
+    owners: dict[PublicKey, DeviceId | None] = {}  # the row's id by the key
     for row in rows:
         ids[row.id] = row.device
         if (key := row.key) is None:
             return None  # nobody can tell which peer belongs to this row
-        keys |= {key, *row.other_keys}
+        owners |= dict.fromkeys((key, *row.other_keys), row.id)
     rejected = {one.subject for one in node_state.conditions if one.type == ConditionType.ROW_REJECTED}
     if not rejected.isdisjoint(map(str, ids)):
         return None  # the row may be valid now, and the end of its condition has to be audited
@@ -57,13 +57,13 @@ def select_subset(
     if any(name not in marks or marks[name].epoch != state.epoch for name, state in actual.items()):
         return None  # an interface has a new epoch, and a full cycle has to fill it first
     for record in node_state.records.each():
+        if owners.get(record.public_key, record.row_id) != record.row_id:
+            return None  # the peer is recorded for another row, and its bytes until now are that device's
         if record.row_id in ids:
             if record.device != ids[record.row_id]:
                 return None  # the row id was used again, or the device has another name now
-            keys.add(record.public_key)
-        elif record.public_key in keys:
-            return None  # the peer with this key is recorded for another row
-    part = Subset(frozenset(keys), {}, node_state)
+            owners[record.public_key] = record.row_id
+    part = Subset(frozenset(owners), {}, node_state)
     return Subset(part.keys, part.of(actual), part.within(node_state))
 
 
