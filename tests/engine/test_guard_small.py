@@ -152,3 +152,20 @@ def test_no_plan_replaces_everybody_unasked(count: int, how: str) -> None:
     node.cycle()
     assert before.keys() <= node.kernel_of("wg0").keys()
     assert node.status.guard_tripped
+
+
+@pytest.mark.parametrize("by_steps", [False, True])
+def test_moves_to_an_interface_that_is_missing_are_losses(by_steps: bool) -> None:
+    """Nobody can add the peers there, so an UPDATE of all rows but one would cut off everybody else."""
+    node = filled(60)
+    node.wg.delete("wg1")
+    for number in range(FIRST + 1, FIRST + 60):
+        move(node, number)
+        if by_steps:
+            node.cycle()
+    node.cycle()
+    assert live(node) == (48 if by_steps else 60)
+    node.wg.add_interface("wg1")
+    node.cycle()
+    assert live(node) == 1
+    assert len(node.wg.peers("wg1")) == 59

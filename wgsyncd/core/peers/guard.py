@@ -14,7 +14,7 @@ from wgsyncd.core.model import Change, ChangeKind, InterfaceState, Transition
 from wgsyncd.core.peers.desired import Desired
 from wgsyncd.core.peers.identities import IdentityChange
 from wgsyncd.core.peers.plan import Plan, removals_id
-from wgsyncd.core.peers.removals import DEMANDED, is_unused
+from wgsyncd.core.peers.removals import DEMANDED, is_move, is_unused
 from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.core.records import PeerId, PeerRecord
 from wgsyncd.core.state import MEMORY, Removal
@@ -123,9 +123,8 @@ def apply_guard(
     ``approved``: the plan id that an admin approved, or None. ``past``: the removals until ``now`` (seconds since the
     boot).
 
-    The guard does not count the end of a device that was never used. It does not count a peer either whose row asks
-    for it on another interface, of this node or of another one. But if no present peer stays on the node, the guard
-    counts such moves, too: this looks like an UPDATE without its WHERE.
+    The guard does not count the end of a device that was never used. It does not count moves either. But if no present
+    peer stays on the node, the guard counts moves, too: this looks like an UPDATE without its WHERE.
 
     Of removals that rows demand, a few in ten minutes go all the same. Then a node with one device can lose it.
     """
@@ -134,7 +133,9 @@ def apply_guard(
     stays = {one.public_key for one in plan.of(ChangeKind.ADD)}
     removes_all = len(gone) == live and not any(one.public_key in stays for one in gone)
     with_moves = removes_all and len(removals) > limits.small_node
-    counted = removals if with_moves else [one for one in removals if one.reason.cause is not ChangeCause.MOVED_TO]
+    counted = [
+        one for one in removals if with_moves or not is_move(one.reason.cause, one.public_key, desired, actual.keys())
+    ]
     demanded = [one for one in counted if one.reason.cause in DEMANDED]
     if removes_all and live > 1:  # new keys for everybody replace everybody
         demanded = [one for one in demanded if one.reason.cause is ChangeCause.INACTIVE]

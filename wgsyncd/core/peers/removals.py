@@ -1,6 +1,6 @@
 """Which removals count for the guard, and which ones the records do not show yet."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 
 from wgsyncd.core.model import InterfaceState, PublicKey
 from wgsyncd.core.peers.desired import Desired
@@ -10,6 +10,15 @@ from wgsyncd.core.state import InterfaceCheckpoint, NodeState, Removal
 
 DEMANDED = frozenset((ChangeCause.INACTIVE, ChangeCause.KEY_REPLACED))
 """The causes of removals that a row itself demands: by its status, by its owner, or by its new key."""
+
+
+def is_move(cause: ChangeCause, key: PublicKey, desired: Desired, actual: Collection[str]) -> bool:
+    """Whether a removal is a move: the row asks for the peer on another interface, of this node or of another one.
+
+    ``actual``: the interfaces that could be read. Any other interface of this node takes no peer, so a move there is a
+    loss.
+    """
+    return cause is ChangeCause.MOVED_TO and ((name := desired.interface_of(key)) is None or name in actual)
 
 
 def is_unused(key: PublicKey, desired: Desired, handshake: int) -> bool:
@@ -60,7 +69,7 @@ def unrecorded(
             if reason is None and desired.key_of(record.row_id, record.device) is not None:
                 continue  # somebody else removed the peer of a rejected row
             cause = reason.cause if reason is not None else ChangeCause.ROW_GONE
-            if cause is not ChangeCause.MOVED_TO and not is_unused(key, desired, record.handshake):
+            if not is_move(cause, key, desired, actual) and not is_unused(key, desired, record.handshake):
                 causes.append(cause)
     if not causes:
         return ()
