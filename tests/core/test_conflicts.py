@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from tests.samples import DELETED, POLICY, actual, address, dump, key, peer, row, text, wants
-from wgsyncd.core.model import DeviceId, DeviceRow, Status
+from tests.samples import (
+    DELETED,
+    NOW,
+    POLICY,
+    SITES,
+    actual,
+    address,
+    dump,
+    key,
+    peer,
+    record,
+    records,
+    row,
+    text,
+    wants,
+)
+from wgsyncd.core.model import ChangeKind, DeviceId, DeviceRow, Status
 from wgsyncd.core.network import parse_network
-from wgsyncd.core.peers.desired import Desired, PeerPolicy
+from wgsyncd.core.peers.desired import Desired, PeerPolicy, build_desired
 from wgsyncd.core.peers.plan import make_plan
 from wgsyncd.core.peers.validate import InterfaceSpec
 from wgsyncd.core.reasons import Reason
 from wgsyncd.core.records import PeerRecords
+from wgsyncd.engine import wording
 
 
 def followed(desired: Desired) -> set[DeviceId]:
@@ -126,3 +143,22 @@ def test_a_row_that_comes_twice_is_not_its_own_rival() -> None:
     assert followed(desired) == {5}
     assert not desired.rejections
     assert not make_plan(desired, kernel, PeerRecords(), POLICY).changes
+
+
+@pytest.mark.parametrize(
+    ("bad", "other"), [({"preshared_key": "junk"}, {}), ({"address": address(6)}, {}),
+                       ({"address": address(6)}, {"preshared_key": "junk"})],
+    ids=["rejected", "taken address", "address of a frozen peer"],
+)  # fmt: skip
+def test_a_row_id_that_was_used_again_keeps_no_peer_of_the_former_device(
+    bad: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """The former device would stay connected for as long as the new one is rejected."""
+    rows = [row(5, device="0002-DEV-001", public_key=text(50), **bad), row(6, **other)]
+    kernel, known = actual(dump(peer(5), peer(6))), records(record(5), record(6))
+    desired = build_desired(rows, SITES, POLICY, kernel, NOW, known.by_device)
+    assert 5 in reasons(desired)
+    plan = make_plan(desired, kernel, known, POLICY)
+    assert [(c.kind, c.public_key, wording.change(c)) for c in plan.changes] == [
+        (ChangeKind.REMOVE, key(5), "row is gone")
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.samples import (
     SITES,
     actual,
     address,
+    device_name,
     dump,
     issued,
     key,
@@ -222,11 +224,15 @@ def test_what_is_followed_never_conflicts(
 def test_a_peer_that_was_installed_for_a_row_is_not_foreign_once_the_row_has_another_key(foreign: str) -> None:
     kernel, policy = actual(dump(peer(5))), PeerPolicy(foreign=foreign)
     rekeyed = [row(5, public_key=text(50))]
-    desired = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {5: frozenset({("wg0", key(5))})})
+    desired = build_desired(
+        rekeyed, SITES, policy, kernel, NOW, lambda: {(5, device_name(5)): frozenset({("wg0", key(5))})}
+    )
     assert (followed(desired), desired.rejections) == ({5}, ())
     plan = make_plan(desired, kernel, records(record(5)), policy)
     assert [(c.kind, c.public_key) for c in plan.changes] == [(ChangeKind.REMOVE, key(5)), (ChangeKind.ADD, key(50))]
-    stranger = build_desired(rekeyed, SITES, policy, kernel, NOW, lambda: {6: frozenset({("wg0", key(6))})})
+    stranger = build_desired(
+        rekeyed, SITES, policy, kernel, NOW, lambda: {(6, device_name(6)): frozenset({("wg0", key(6))})}
+    )
     assert reasons(stranger) == {5: Reason.DUPLICATE_ADDRESS}, "one that nobody recorded keeps its address"
 
 
@@ -234,7 +240,12 @@ def test_a_peer_that_was_installed_for_a_row_is_not_foreign_once_the_row_has_ano
 def test_the_address_of_a_device_whose_row_is_gone_is_free_for_another(foreign: str) -> None:
     kernel, policy = actual(dump(peer(5))), PeerPolicy(foreign=foreign)
     desired = build_desired(
-        [row(6, address=address(5))], SITES, policy, kernel, NOW, lambda: {5: frozenset({("wg0", key(5))})}
+        [row(6, address=address(5))],
+        SITES,
+        policy,
+        kernel,
+        NOW,
+        lambda: {(5, device_name(5)): frozenset({("wg0", key(5))})},
     )
     assert followed(desired) == {6}
     plan = make_plan(desired, kernel, records(record(5)), policy)
@@ -248,7 +259,9 @@ def test_a_foreign_peer_keeps_its_address_although_its_key_was_installed_on_anot
     kernel = actual(dump(peer(6)), dump(peer(6, address(6, "wg1")), name="wg1"))
     policy, known = PeerPolicy(foreign=foreign), records(record(6, interface="wg1", row_id=3))
     rows = [row(5, address=address(6)), row(7, interface="wg1", address=address(6, "wg1"))]
-    desired = build_desired(rows, SITES, policy, kernel, NOW, lambda: {3: frozenset({("wg1", key(6))})})
+    desired = build_desired(
+        rows, SITES, policy, kernel, NOW, lambda: {(3, device_name(3)): frozenset({("wg1", key(6))})}
+    )
     assert (followed(desired), reasons(desired)) == ({7}, {5: Reason.DUPLICATE_ADDRESS})
     plan = make_plan(desired, kernel, known, policy)
     assert [(c.kind, c.interface) for c in plan.changes] == [(ChangeKind.REMOVE, "wg1"), (ChangeKind.ADD, "wg1")]
@@ -257,7 +270,7 @@ def test_a_foreign_peer_keeps_its_address_although_its_key_was_installed_on_anot
 def test_a_row_with_a_new_key_that_cannot_be_followed_keeps_the_peer_it_had() -> None:
     """The old peer still belongs to a paying customer. It is not frozen if another row names that key by now."""
     kernel = actual(dump(peer(5)))
-    installed: dict[DeviceId, frozenset[PeerId]] = {5: frozenset({("wg0", key(5))})}
+    installed: Mapping[tuple[DeviceId, str], frozenset[PeerId]] = {(5, device_name(5)): frozenset({("wg0", key(5))})}
     for bad in (row(5, public_key=text(50), preshared_key="junk"), row(5, public_key="junk")):
         desired = build_desired([bad], SITES, POLICY, kernel, NOW, lambda: installed)
         assert desired.frozen["wg0"] == {key(5)}

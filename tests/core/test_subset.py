@@ -39,7 +39,7 @@ def independent(rows: list[DeviceRow], kernel: dict[str, InterfaceState], number
     books = NodeState(1, records(*(record(n) for n in numbers)), marks, frozenset())
     part = select_subset(rows, kernel, books)
     assert part is not None
-    desired = build_desired(rows, SITES, PeerPolicy(), part.actual, NOW, part.node_state.installed_peers)
+    desired = build_desired(rows, SITES, PeerPolicy(), part.actual, NOW, part.node_state.records.by_device)
     plan = make_plan(desired, part.actual, part.node_state.records, PeerPolicy())
     decision = apply_guard(desired, plan, part.actual, RemovalLimits(10, 0.2, 3), None)
     assert plan.changes

@@ -138,6 +138,15 @@ class PeerRecords(Mapping[PeerId, PeerRecord]):
         for some in self._by_interface.values():
             yield from some.values()
 
+    def by_device(self) -> dict[tuple[DeviceId, str], frozenset[PeerId]]:
+        """The ids of the peers that are installed for rows, by row id and device. A row id may be used again."""
+        peers: dict[tuple[DeviceId, str], frozenset[PeerId]] = {}
+        for record in self.each():
+            if record.row_id is not None:
+                device = record.row_id, record.device
+                peers[device] = peers.get(device, frozenset()) | {record.peer_id}
+        return peers
+
     def interface_of(self, epoch: str, probably: str) -> str | None:
         """The name of an interface with a record of this epoch. ``probably``: the name to look at first."""
         for name in (probably, *self._by_interface):

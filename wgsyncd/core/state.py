@@ -94,14 +94,6 @@ class NodeState:
         both = [boot for boot in self.boots if boot in (boot_of(epoch), boot_of(baseline))]
         return len(both) == 2 and both[0] == boot_of(epoch)
 
-    def installed_peers(self) -> dict[DeviceId, frozenset[PeerId]]:
-        """The ids of the recorded peers, by row id."""
-        peers: dict[DeviceId, frozenset[PeerId]] = {}
-        for record in self.records.each():
-            if record.row_id is not None:
-                peers[record.row_id] = peers.get(record.row_id, frozenset()) | {record.peer_id}
-        return peers
-
     def recorded_name(self, state: InterfaceState) -> str | None:
         """The name that the records of an interface have: another one if it was renamed. None: it has no records."""
         marked = (name for name, mark in self.interfaces.items() if mark.epoch == state.epoch)

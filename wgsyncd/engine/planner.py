@@ -128,7 +128,7 @@ class Planner:
         steps = tuple(self.due(snapshot.rows, actual, now, some=part_of is not None, node_state=node_state))
         rows = with_lost_peers(lifecycle.with_transitions(snapshot.rows, steps), node_state, actual)
         desired = build_desired(
-            rows, self._sites, policy, actual, now, node_state.installed_peers,
+            rows, self._sites, policy, actual, now, node_state.records.by_device,
             self._take_cached() if part_of is None else self._peers, self._moved(snapshot, node_state),
         )  # fmt: skip
         if part_of is None:

@@ -85,6 +85,8 @@ class Desired:
 _NOTHING: Mapping[PublicKey, DesiredPeer] = {}
 _NOWHERE: Mapping[str, Mapping[PublicKey, DesiredPeer]] = {}
 _NO_MOVES: Mapping[DeviceId, str] = {}
+Installed = Callable[[], Mapping[tuple[DeviceId, str], frozenset[PeerId]]]
+"""Returns the ids of the recorded peers, by row id and device."""
 _SUPERSEDED = InactiveReason(Inactive.SUPERSEDED)
 
 
@@ -93,7 +95,7 @@ class Conflicts:
     """Resolves conflicts: rows claim keys and addresses, and claims are rejected until no two of them conflict."""
 
     actual: Mapping[str, InterfaceState]
-    installed_peers: Callable[[], Mapping[DeviceId, frozenset[PeerId]]]  # recorded peers, by row id
+    installed_peers: Installed
     unclaimed_keys: set[PublicKey] = field(default_factory=set)  # readable keys of the rows without a claim
     claims: list[DesiredPeer] = field(default_factory=list)
     rejected_ids: set[DeviceId] = field(default_factory=set)  # ids of all rejected rows
@@ -123,7 +125,7 @@ class Conflicts:
         if not self.rejections:
             return self.frozen
         recorded = self.installed_peers()
-        installed = {key for one in self.rejections for _, key in recorded.get(one.row_id, ())}
+        installed = {key for one in self.rejections for _, key in recorded.get((one.row_id, one.device), ())}
         return self.frozen | (installed - self.all_keys())
 
     def _rank(self, claim: DesiredPeer, addresses: Iterable[Network]) -> tuple[bool, bytes, DeviceId]:
@@ -206,7 +208,7 @@ class Conflicts:
                 first = next(taken, None)
                 if first is not None and claim.row.id not in self.rejected_ids:
                     self.reject(claim.row, Reason.DUPLICATE_ADDRESS, RejectionFacts(first.address), key)
-                    new |= {key} | ({one for _, one in recorded.get(claim.row.id, ())} - keys)
+                    new |= {key} | ({one for _, one in recorded.get((claim.row.id, claim.row.device), ())} - keys)
             new -= fixed
             stay = {(name, key) for name, state in self.actual.items() for key in new & state.peers.keys()}
 
@@ -217,14 +219,14 @@ def build_desired(
     policy: PeerPolicy,
     actual: Mapping[str, InterfaceState],
     now: float,
-    installed_peers: Callable[[], Mapping[DeviceId, frozenset[PeerId]]] = dict,
+    installed_peers: Installed = dict,
     previous: Mapping[str, Mapping[PublicKey, DesiredPeer]] = _NOWHERE,
     moved: Mapping[DeviceId, str] = _NO_MOVES,
 ) -> Desired:
     """The desired peers and the rejections, from the rows, the configuration and the actual peers.
 
-    ``now``: UNIX seconds. ``installed_peers``: returns the ids of the recorded peers by row id. ``previous``: the
-    peers of an earlier call with the same ``interface_specs``. A row that is the same object is not validated again.
+    ``now``: UNIX seconds. ``previous``: the peers of an earlier call with the same ``interface_specs``. A row that is
+    the same object is not validated again.
     ``moved``: by row id, the other nodes' interfaces of rows that left this node. ``rows`` need not have these rows.
     """
     interface_specs = tuple(interface_specs)

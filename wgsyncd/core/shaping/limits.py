@@ -14,10 +14,11 @@ def with_lost_peers(
     """The rows, where a limit rejects no row whose peer was lost, as by a reboot. It refuses only new peers."""
     if not any(row.fault is Reason.OVER_DEVICE_LIMIT for row in rows):
         return rows
-    recorded = node_state.installed_peers()
 
     def is_lost(row: DeviceRow) -> bool:
-        peers = recorded.get(row.id, frozenset())
-        return any(key == row.key and name in actual and key not in actual[name].peers for name, key in peers)
+        if (key := row.key) is None:
+            return False
+        recorded = (node_state.records.of(name).get(key) for name, state in actual.items() if key not in state.peers)
+        return any(record is not None and record.row_id == row.id for record in recorded)
 
     return [replace(row, fault=None) if row.fault is Reason.OVER_DEVICE_LIMIT and is_lost(row) else row for row in rows]
