@@ -65,7 +65,8 @@ class MemoryHolder(Generic[Tables]):
             self._keep_removals(db, known[0].boot == identity.boot, uptime or 0.0)
             if uptime is None:
                 db.boots = {at: b._replace(last_seen=0.0) if at[0] == self._node else b for at, b in db.boots.items()}
-            came_back = uptime is not None and self._enter_boot(db, identity.boot, uptime, now)
+            former = known[0].boot if known[0].machine == identity.machine else ""
+            came_back = uptime is not None and self._enter_boot(db, identity.boot, uptime, now, former)
             self._write_audit(db, audit)
         return Claimed(done=True, came_back=came_back)
 
@@ -80,20 +81,27 @@ class MemoryHolder(Generic[Tables]):
         if kept:
             db.removals[self._node] = tuple(kept)
 
-    def _enter_boot(self, db: Tables, boot: str, uptime: float, now: float) -> bool:
-        """Note that the node writes in this boot from now on. Whether the boot has come back."""
+    def _enter_boot(self, db: Tables, boot: str, uptime: float, now: float, former: str) -> bool:
+        """Note that the node writes in this boot from now on. Whether the boot has come back.
+
+        ``former``: the boot of the same machine before.
+        """
         before = db.boots.get((self._node, boot))
         later = [one for (node, name), one in db.boots.items() if node == self._node and name != boot
                  and before is not None and one.first_seen > before.first_seen]  # fmt: skip
         came_back = before is not None and (
             uptime < before.uptime or now - before.last_seen - (uptime - before.uptime) > LOST_TIME or bool(later)
         )
+        last = db.boots.get((self._node, former))
+        goes_on = before is None and last is not None and 0 <= now - last.last_seen <= uptime - LOST_TIME
+        came_back = came_back or goes_on
         first = now if before is None or came_back else before.first_seen
         db.boots[self._node, boot], db.uptime[self._node] = Boot(first, now, uptime), uptime
         if came_back:
             for at, record in db.records.items():
                 if at[0] == self._node:
-                    db.records[at] = replace(record, epoch=doubted(record.epoch))
+                    epoch = record.epoch.replace(former, boot) if goes_on else record.epoch
+                    db.records[at] = replace(record, epoch=doubted(epoch))
         return came_back
 
     def _note_uptime(self, db: Tables, uptime: float) -> None:

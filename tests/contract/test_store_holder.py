@@ -154,6 +154,21 @@ def test_a_reboot_and_a_restart_leave_the_records_alone(any_store: Store) -> Non
     assert any_store.load_state(calendar()).boots == ("boot-a", "boot-c")
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_another_boot_id_of_a_kernel_that_goes_on_doubts_all_records(any_tables: AnyTables, goes_on: bool) -> None:
+    """A container gets another boot id. The kernel was up before the last heartbeat, or booted after it."""
+    store = any_tables.store()
+    claim(store, ALPHA)
+    commit(store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"), record(6, row_id=None, epoch="old:4"))))
+    store.release(ALPHA)
+    silence(any_tables, 300)
+    later = replace(ALPHA, boot="boot-c")
+    assert claim(store, later, 300 + LOST_TIME + (5 if goes_on else -5)) == (True, goes_on)
+    assert epochs(store) == ({"?boot-c:3", "?old:4"} if goes_on else {"boot-a:3", "old:4"})
+    assert store.load_state(calendar()).boots == ("boot-a", "boot-c")
+    assert claim(store, replace(BETA, boot="boot-d"), 1e6) == (True, False), "another machine has other counters"
+
+
 def test_a_boot_that_comes_back_doubts_all_records(any_store: Store) -> None:
     claim(any_store, ALPHA)
     commit(any_store, WriteBatch(records=(record(5, row_id=None, epoch="boot-a:3"),)))

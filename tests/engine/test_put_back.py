@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.test_holder import alpha, counted
+from tests.engine.test_holder import alpha, counted, stop
 from tests.node import Node
+from wgsyncd.core.identity import SILENCE
 from wgsyncd.core.model import Counters
 
 __all__ = ["alpha"]  # the fixture
@@ -93,3 +94,26 @@ def test_a_machine_that_was_put_back_may_start_its_daemon_later(alpha: Node, aft
     alpha.traffic(5, 3)
     alpha.account()
     assert counted(alpha)[5] == alpha.true[5]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_container_that_gets_another_boot_id_posts_nothing_twice(alpha: Node, stopped: bool) -> None:
+    """It has the network of its host, so the counters go on although the boot id is another one."""
+    assert alpha.machine is not None
+    alpha.traffic(5, 1000)
+    alpha.account()
+    if stopped:
+        stop(alpha)
+    alpha.tick(30 if stopped else SILENCE + 30)
+    alpha.traffic(5, 200)
+    alpha.machine.boot, alpha.wg._boot = "fake-boot-2", 2
+    alpha.start()
+    alpha.cycle()
+    alpha.traffic(5, 30)
+    alpha.account()
+    assert counted(alpha) == alpha.true
+    assert not alpha.status.anomalies
+    alpha.start()
+    alpha.cycle()
+    alpha.account()
+    assert counted(alpha) == alpha.true

@@ -108,7 +108,9 @@ class NodeHolder:
             if uptime is None:  # An admin has ordered a takeover: no boot of before is alive.
                 sql = f"UPDATE {self.dialect.prefix}boots SET last_seen = 0 WHERE node = %s"  # noqa: S608
                 self.connection.execute(sql, (self.node,))
-            came_back = uptime is not None and self._enter_boot(identity.boot, uptime)
+            is_same = seen is not None and seen.identity.machine == identity.machine
+            former = seen.identity.boot if seen is not None and is_same else ""
+            came_back = uptime is not None and self._enter_boot(identity.boot, uptime, former)
             tell()
         return Claimed(done=True, came_back=came_back)
 
@@ -155,8 +157,12 @@ class NodeHolder:
             sql = f"UPDATE {table} SET uptime = least(uptime, %s) WHERE node = %s"  # noqa: S608
             self.connection.execute(sql, (uptime, self.node))
 
-    def _enter_boot(self, boot: str, uptime: float) -> bool:
-        """Note in the open transaction that the node writes in this boot. Whether the boot has come back."""
+    def _enter_boot(self, boot: str, uptime: float, former: str) -> bool:
+        """Note in the open transaction that the node writes in this boot. Whether the boot has come back.
+
+        ``former``: the boot in which the same machine wrote before, or "". A container may get another boot id at each
+        start, while the kernel and its counters go on. The uptime shows that, so the former boot goes on as this one.
+        """
         run, here, prefix, now = self.connection.execute, (self.node, boot), self.dialect.prefix, self.dialect.now
         known = self.connection.query(
             f"""SELECT %s < greatest(b.uptime, n.uptime) OR {now} - b.last_seen - (%s - b.uptime) > {LOST_TIME}
@@ -165,12 +171,14 @@ class NodeHolder:
                 WHERE b.node = %s AND b.boot = %s""",  # noqa: S608
             (uptime, uptime, *here),
         )
-        came_back = bool(known and known[0][0])
+        sql = f"SELECT 1 FROM {prefix}boots WHERE node = %s AND boot = %s AND {now} - last_seen BETWEEN 0 AND %s"  # noqa: S608
+        goes_on = not known and self.connection.query(sql, (self.node, former, uptime - LOST_TIME))
+        came_back = bool(goes_on or (known and known[0][0]))
         if came_back:
             run(
-                f"""UPDATE {prefix}peers SET epoch = concat('{DOUBT}', epoch)
+                f"""UPDATE {prefix}peers SET epoch = concat('{DOUBT}', replace(epoch, %s, %s))
                     WHERE node = %s AND left(epoch, 1) <> '{DOUBT}'""",  # noqa: S608
-                (self.node,),
+                (former if goes_on else boot, boot, self.node),
             )
         if known and not came_back:
             sql = f"UPDATE {prefix}boots SET last_seen = {now}, uptime = %s WHERE node = %s AND boot = %s"  # noqa: S608

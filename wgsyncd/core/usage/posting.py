@@ -28,10 +28,11 @@ The invariants, and what each one relies on:
    Then the transaction sets the posting aside in the store, and moves the baseline all the same. A later transaction
    posts what is set aside and deletes it there. So ``posted`` of rule 1 includes what is set aside.
 7. Invariant 2 needs counters that never go back to an earlier state. A machine can come back: a virtual machine is put
-   back to a snapshot, or a node goes back to a machine that ran it before. The claim of the node notices that
-   (:mod:`wgsyncd.core.identity`). Its transaction marks the epochs of all baselines as doubted. No counter is posted in
-   full after a doubted baseline. The first sample becomes the baseline and is reported with both numbers. A waiting
-   sample of a boot that wrote before the boot of its baseline is reported and left out. Without marks nothing changes.
+   back to a snapshot, or a node goes back to a machine that ran it before. A container may get another boot id although
+   its kernel goes on. The claim of the node notices that (:mod:`wgsyncd.core.identity`). Its transaction marks the
+   epochs of all baselines as doubted. No counter is posted in full after a doubted baseline. The first sample becomes
+   the baseline and is reported with both numbers. A waiting sample of a boot that wrote before the boot of its baseline
+   is reported and left out. Without marks nothing changes.
 8. A record names the device that gets the bytes. It changes its device only while no byte waits to be posted
    (:mod:`wgsyncd.core.peers.recording`). So a row id or a key that is used again takes no byte of the former device.
 9. Rule 1 needs baselines and columns of one moment. A dump of one half may be put back. The revision and the column of
