@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.samples import EPOCH, NOW, actual, calendar, device_name, dump, peer, psk, record, records, row, state
 from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.batches import split
-from wgsyncd.core.model import Counters, DeviceRow, InterfaceState, PublicKey, decode_key
+from wgsyncd.core.model import EARLIEST, Counters, DeviceRow, InterfaceState, PublicKey, decode_key
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.records import RecordState, config_digest
 from wgsyncd.core.state import Allocation, Condition, InterfaceCheckpoint, NodeState, Posting, WriteBatch
@@ -30,21 +30,25 @@ EMPTY = NodeState(0, records(), {}, frozenset())
 
 
 def test_an_unknown_peer_of_a_row_never_accounted_counts_in_full() -> None:
-    kernel = actual(dump(state(peer(5), 700, 300, 10**10)))
+    kernel = actual(dump(state(peer(5), 700, 300, EARLIEST)))
     writes = booking(kernel, EMPTY, [row(5, has_no_usage=True)]).writes
-    assert [(b.rx, b.tx, b.handshake) for b in writes.postings] == [(700, 300, 10.0)]
+    assert [(b.rx, b.tx, b.handshake) for b in writes.postings] == [(700, 300, EARLIEST / 1e9)]
     assert [(r.counters, r.state, r.epoch, r.row_id) for r in writes.records] == [
         ((700, 300), RecordState.PRESENT, EPOCH, 5)
     ]
 
 
 def test_of_a_row_that_was_accounted_the_present_counters_become_the_baseline() -> None:
-    kernel = actual(dump(state(peer(5), 700, 300, 10**10)))
+    kernel = actual(dump(state(peer(5), 700, 300, EARLIEST)))
     writes = booking(kernel, EMPTY, [row(5)]).writes
     assert [(b.rx, b.tx, b.allocations) for b in writes.postings] == [(0, 0, ())]
     assert writes.records[0].counters == (700, 300)
     later = post(
-        actual(dump(state(peer(5), 701, 300, 10**10))), EMPTY.after(writes), calendar(NOW + 15), since={}, max_rates={}
+        actual(dump(state(peer(5), 701, 300, EARLIEST))),
+        EMPTY.after(writes),
+        calendar(NOW + 15),
+        since={},
+        max_rates={},
     )
     assert later.writes.postings[0].rx == 1
 
@@ -55,11 +59,11 @@ def test_a_peer_of_no_row_is_not_adopted(rows: list[DeviceRow] | None) -> None:
 
 
 def test_a_device_with_peers_on_both_interfaces_is_booked_once_with_the_sum() -> None:
-    kernel = actual(dump(state(peer(5), 10, 1, 7)), dump(state(peer(5, "10.251.0.5/32"), 20, 2, 9), name="wg1"))
+    kernel = actual(dump(state(peer(5), 10, 1, 7)), dump(state(peer(5, "10.251.0.5/32"), 20, 2, EARLIEST), name="wg1"))
     known = record(5), record(5, peer(5, "10.251.0.5/32"), interface="wg1")
     books = NodeState(1, records(*known), {}, frozenset())
     (one,) = booking(kernel, books).writes.postings
-    assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 30, 3, 9e-9)
+    assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 30, 3, EARLIEST / 1e9)
     assert [(p.rx, p.tx) for p in one.allocations] == [(30, 3)], "one statement's value per bucket"
 
 

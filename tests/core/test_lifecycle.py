@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.samples import DELETED, NOW, actual, dump, issued, key, owner, peer, row, state
-from wgsyncd.core.model import DeviceId, DeviceRow, InterfaceState, Status, Transition
+from wgsyncd.core.model import EARLIEST, DeviceId, DeviceRow, InterfaceState, Status, Transition
 from wgsyncd.core.peers.lifecycle import deadlines, due_transitions, first_handshakes, is_pending, with_transitions
 from wgsyncd.core.reasons import Inactive, InactiveReason, TransitionKind
 
@@ -71,15 +71,17 @@ def test_a_later_handshake_does_not_hide_the_first_one() -> None:
 
 def test_what_was_seen_outlives_the_peer_and_is_forgotten_with_the_row() -> None:
     rows = [issued(5, END)]
-    seen = first_handshakes(rows, shaken(SECOND), {})
-    assert first_handshakes(rows, actual(dump()), seen) == {key(5): SECOND}
-    assert first_handshakes([], shaken(SECOND), seen) == {}
-    assert first_handshakes([issued(5, END, public_key="junk")], shaken(SECOND), {}) == {}
+    seen = first_handshakes(rows, shaken(EARLIEST), {})
+    assert first_handshakes(rows, actual(dump()), seen) == {key(5): EARLIEST}
+    assert first_handshakes([], shaken(EARLIEST), seen) == {}
+    assert first_handshakes([issued(5, END, public_key="junk")], shaken(EARLIEST), {}) == {}
 
 
 def test_the_latest_of_several_interfaces_is_the_first_seen() -> None:
-    both = actual(dump(state(peer(5), handshake=0)), dump(state(peer(5, "10.251.0.5/32"), handshake=7), name="wg1"))
-    assert first_handshakes([issued(5, END)], both, {}) == {key(5): 7}
+    both = actual(
+        dump(state(peer(5), handshake=0)), dump(state(peer(5, "10.251.0.5/32"), handshake=EARLIEST), name="wg1")
+    )
+    assert first_handshakes([issued(5, END)], both, {}) == {key(5): EARLIEST}
 
 
 OTHERS: dict[str, tuple[DeviceRow, list[str]]] = {
@@ -135,7 +137,7 @@ def test_the_interface_is_found_by_the_stores_name_of_it() -> None:
 @given(st.integers(1, 2 * END), st.integers(1, 2 * END), st.integers(0, 2 * END))
 def test_no_row_both_activates_and_expires_and_none_expires_early(end: int, now: int, handshake: int) -> None:
     kinds = [k for _, k, _ in steps([issued(5, end)], shaken(handshake * SECOND), now)]
-    in_time = bool(handshake) and handshake <= end
+    in_time = EARLIEST <= handshake * SECOND <= end * SECOND
     assert kinds == (["activate"] if in_time else ["expire"] if now > end else [])
 
 

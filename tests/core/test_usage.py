@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.samples import EPOCH, NOW, TOKYO, actual, calendar, dump, key, peer, record, records, state
-from wgsyncd.core.model import Counters, DeviceRow, InterfaceState
+from wgsyncd.core.model import EARLIEST, Counters, DeviceRow, InterfaceState
 from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import PeerRecord
 from wgsyncd.core.state import InterfaceCheckpoint, NodeState
@@ -227,19 +227,19 @@ def test_where_nothing_moved_nothing_is_written() -> None:
 
 
 def test_a_delta_goes_with_its_baseline_windows_and_handshake() -> None:
-    writes = booking(dump(state(peer(5), 150, 60, 10 * 10**9)), node_state(BASE)).writes
+    writes = booking(dump(state(peer(5), 150, 60, EARLIEST)), node_state(BASE)).writes
     (one,) = writes.postings
-    assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 50, 10, 10.0)
+    assert (one.row_id, one.rx, one.tx, one.handshake) == (5, 50, 10, EARLIEST / 1e9)
     assert one.allocations == calendar().allocate(Counters(50, 10), NOW - 15)
     assert [(r.counters, r.handshake, r.sampled_at, r.epoch) for r in writes.records] == [
-        ((150, 60), 10 * 10**9, NOW, EPOCH)
+        ((150, 60), EARLIEST, NOW, EPOCH)
     ]
     assert writes.checkpoints == {"wg0": InterfaceCheckpoint(EPOCH, NOW)}
 
 
 def test_a_handshake_alone_is_booked_without_bytes_and_an_older_one_not_at_all() -> None:
-    (one,) = booking(dump(state(peer(5), 100, 50, 10**10)), node_state(BASE)).writes.postings
-    assert (one.rx, one.tx, one.allocations, one.handshake) == (0, 0, (), 10.0)
+    (one,) = booking(dump(state(peer(5), 100, 50, EARLIEST)), node_state(BASE)).writes.postings
+    assert (one.rx, one.tx, one.allocations, one.handshake) == (0, 0, (), EARLIEST / 1e9)
     older = booking(dump(state(peer(5), 100, 50, 8)), node_state(BASE)).writes
     assert older.postings == ()
     assert older.records[0].handshake == 8

@@ -121,3 +121,26 @@ def test_a_handshake_of_an_earlier_boot_activates_nobody(node: Node, deadlines: 
     node.change(5, status="issued", qr_expires_at=end, **dict.fromkeys(("first_handshake_at", "last_handshake_at")))
     node.cycle()
     assert status(node, 5) == "issued"
+
+
+def test_a_handshake_of_1970_is_none_that_anybody_knows_the_time_of(node: Node, deadlines: None) -> None:
+    """The clock of the machine is wrong, as with an empty battery. No byte is posted twice, and no row says 1970."""
+    node.issued(8, node.now + 3600)
+    node.cycle()
+    node.shake(5)
+    node.traffic(5, 100)
+    node.account()
+    before = node.admin.last_handshake(5)
+    for number in (5, 8):
+        node.shake(number, at=95.0)
+        node.traffic(number, 7)
+    node.cycle()
+    node.account()
+    assert (node.admin.last_handshake(5), node.admin.last_handshake(8), status(node, 8)) == (before, None, "issued")
+    node.tick()
+    for number in (5, 8):
+        node.shake(number)
+    node.cycle()
+    assert (node.admin.last_handshake(5), status(node, 8)) == (node.now - 15, "active")
+    assert node.posted == node.true
+    assert not node.status.anomalies

@@ -25,6 +25,7 @@ from wgsyncd.core.reasons import (
 from wgsyncd.core.values import peer_value
 
 KEY_BYTES = 32  # WG_KEY_LEN, uapi/linux/wireguard.h
+EARLIEST = (1 << 30) * 10**9  # UNIX nanoseconds, the year 2004. The clock was wrong at an earlier handshake
 NO_PRESHARED_KEY = bytes(KEY_BYTES)  # "if all zero, then no preshared key is used", uapi/linux/wireguard.h
 
 PublicKey = NewType("PublicKey", bytes)
@@ -140,7 +141,7 @@ class PeerState(NamedTuple):
     config: PeerConfig
     rx: int  # bytes, like tx. One Counters object for both would take 64 bytes for each peer
     tx: int
-    latest_handshake: int  # UNIX nanoseconds, 0 = never
+    latest_handshake: int  # UNIX nanoseconds, 0 = never. Below EARLIEST: nobody knows when
     endpoint: str | None = None
 
     @property

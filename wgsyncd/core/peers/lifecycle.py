@@ -10,7 +10,17 @@ change in between wins.
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wgsyncd.core.model import Change, ChangeKind, DeviceId, DeviceRow, InterfaceState, PublicKey, Status, Transition
+from wgsyncd.core.model import (
+    EARLIEST,
+    Change,
+    ChangeKind,
+    DeviceId,
+    DeviceRow,
+    InterfaceState,
+    PublicKey,
+    Status,
+    Transition,
+)
 from wgsyncd.core.reasons import ChangeCause, ChangeReason, Inactive, InactiveReason, TransitionKind
 
 ISSUE_SKEW = 180  # seconds by which a handshake may be before the date of issue: clocks differ
@@ -31,7 +41,7 @@ def is_pending(row: DeviceRow) -> bool:
 
 def counts(row: DeviceRow, handshake: int) -> bool:
     """Whether a handshake (UNIX nanoseconds) can be the scan of the row's present QR code."""
-    return row.scanned_from is None or handshake >= row.scanned_from * 1e9
+    return handshake >= EARLIEST and (row.scanned_from is None or handshake >= row.scanned_from * 1e9)
 
 
 def issued_by(

@@ -63,7 +63,7 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from operator import attrgetter
 
-from wgsyncd.core.model import NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
+from wgsyncd.core.model import EARLIEST, NO_BYTES, Counters, DeviceId, DeviceRow, InterfaceState, PeerState, PublicKey
 from wgsyncd.core.quarantine import QuarantinedDelta
 from wgsyncd.core.reasons import AnomalyKind
 from wgsyncd.core.records import DOUBT, PeerRecord, doubted, record_of, recorded_handshake
@@ -161,10 +161,11 @@ class _Collector:
 
     def add(self, record: PeerRecord, rx: int, tx: int, parts: Sequence[SpanPart], handshake: int) -> None:
         """Add a new record, and post bytes and a newer handshake (UNIX nanoseconds) to its device."""
-        if record.row_id is None or not (rx or tx or handshake):
+        seconds = handshake / 1e9 if handshake >= EARLIEST else None
+        if record.row_id is None or not (rx or tx or seconds):
             self.others.append(record)
             return
-        shares, seconds = allocate_parts(rx, tx, parts), handshake / 1e9 if handshake else None
+        shares = allocate_parts(rx, tx, parts)
         self.posted.append(record)
         self.postings.append(Posting(record.row_id, record.device, shares, seconds))
 

@@ -34,7 +34,6 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOT
 """The file is missing, nobody listens on it, or it is not a stream socket."""
 _BATCH_PEERS = 500
 _LARGEST = 32 << 20  # bytes of an answer: more than 60,000 peers
-_EARLIEST = 1 << 30  # UNIX seconds, the year 2004: before WireGuard
 _NONE: Mapping[PublicKey, PeerConfig] = {}
 _LATEST = 1 << 33  # UNIX seconds, the year 2242
 
@@ -211,8 +210,6 @@ def _peer(key: PublicKey, values: dict[str, str], ips: Networks) -> PeerState:
     psk = _hex_key(values["preshared_key"]) if "preshared_key" in values else NO_PRESHARED_KEY
     seconds = _number(values.get("last_handshake_time_sec", "0"), _LATEST)
     nanoseconds = _number(values.get("last_handshake_time_nsec", "0"), 10**9)
-    if seconds < _EARLIEST:  # No handshake yet, or one from before the clock of this machine was set.
-        seconds = nanoseconds = 0
     if "rx_bytes" not in values or "tx_bytes" not in values:
         raise ValueError("peer without counters")
     return PeerState(
