@@ -12,6 +12,7 @@ from wgsyncd.core.inspect.verify import make_ranges
 from wgsyncd.core.model import Status, Transition
 from wgsyncd.core.reasons import Inactive, Reason, TransitionKind
 from wgsyncd.core.state import Allocation, Condition, ConditionType, Posting, WriteBatch
+from wgsyncd.stores.mikyun import store
 from wgsyncd.stores.mikyun.rows import RowCache
 
 D, C = "ALTER TABLE customer_devices ", "ALTER TABLE contracts "
@@ -146,6 +147,23 @@ def test_a_deleted_device_stays_out_whatever_the_case_of_its_column(odd_tables: 
     odd_tables.sql("DROP VIEW v_parent_conflicts")
     odd_tables.sql(D + "CHANGE deleted_at Deleted_At DATETIME")
     (row,) = odd_tables.store().snapshot().rows
+    assert [one.kind for one in row.inactive] == [Inactive.DEVICE_INACTIVE]
+
+
+def test_a_deleted_device_goes_although_its_column_came_later(
+    odd_tables: RealMikyunTables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The application is upgraded while the daemon runs, and its connection lasts."""
+    odd_tables.insert(5, public_key=text(5), status="active")
+    odd_tables.sql("DROP VIEW v_parent_conflicts")
+    odd_tables.sql(D + "DROP deleted_at")
+    live = odd_tables.store()
+    before = live.digest()
+    odd_tables.sql(D + "ADD deleted_at DATETIME")
+    odd_tables.sql("UPDATE customer_devices SET deleted_at = NOW()")
+    monkeypatch.setattr(store, "LOOK_AGAIN", 0.0)
+    assert live.digest() != before
+    (row,) = live.snapshot().rows
     assert [one.kind for one in row.inactive] == [Inactive.DEVICE_INACTIVE]
 
 

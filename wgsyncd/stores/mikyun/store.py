@@ -1,5 +1,6 @@
 """Implements the port Store on MariaDB, in the tables of mikyun_cloud and wgsyncd's own."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from wgsyncd import log
@@ -41,6 +42,8 @@ from wgsyncd.stores.mikyun.usage_columns import UsageColumns
 from wgsyncd.stores.mikyun.usual import UsualPosting
 from wgsyncd.stores.mikyun.writing import StateWriter
 
+LOOK_AGAIN = 600.0  # seconds: the application may change its tables
+
 
 @at_border
 class MariaDBStore(NodeStore):
@@ -58,6 +61,7 @@ class MariaDBStore(NodeStore):
         self._qr_lifetime, self._swapped = int(own.qr.lifetime), own.perspective == "device"
         self._rows = RowCache(self._zone, self._qr_lifetime)
         self._schema, self._language, self._is_loaded, self._probed = Schema(), own.language, False, False
+        self._inspected_at = 0.0  # monotonic
         self._log = log.get("store")
         self._trail = AuditTrail(self._node, self._zone, own.language)
         self._usual, self._aside = UsualPosting(self._node, self._zone), Aside(self._node)
@@ -68,6 +72,7 @@ class MariaDBStore(NodeStore):
 
     def _inspect(self, connection: Connection) -> None:
         """After each connect: check the version of the tables, and find the optional columns of this installation."""
+        self._inspected_at = time.monotonic()
         check_schema(connection)
         shape = read_shape(connection)
         if inexact := next(Probe(connection, shape, "", "", 0.0).inexact(), None):
@@ -187,7 +192,9 @@ class MariaDBStore(NodeStore):
         purge_moves(self._connection)
 
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
-        """It is never late."""
+        """It is never late. But a column that the tables get while a connection lasts is found with the next one."""
+        if time.monotonic() - self._inspected_at > LOOK_AGAIN:
+            self._connection.close()
         self._ensure_inspected()
         return self._digest.read(self._connection, self._own, self._schema, self._terms.columns)
 
