@@ -114,6 +114,21 @@ def test_ids_that_begin_anew(any_tables: AnyTables) -> None:
     assert ids(store) == [any_tables.id(number) for number in range(1, 9)]
 
 
+def test_a_deleted_row_that_is_restored_is_found_at_once(any_tables: AnyTables) -> None:
+    """It has its old id, which is none of the newest."""
+    insert(any_tables, 5, 6, *MANY)
+    store = here(any_tables)
+    before = ids(store)
+    for _ in range(2):
+        any_tables.delete(5)
+        for _ in range(2):
+            assert any_tables.id(5) not in ids(store)
+        gone = store.digest()
+        insert(any_tables, 5)
+        assert store.digest() != gone
+        assert ids(store) == before
+
+
 def test_a_row_is_handed_over_and_comes_back(any_tables: AnyTables) -> None:
     ours, theirs = here(any_tables), there(any_tables)
     insert(any_tables, 5, 6)

@@ -1,12 +1,13 @@
 """Knows the ids of the rows that this node reads, so that the rows of other nodes cost it nothing.
 
 An own row is a row whose wg_iface is not in `node.ignored_interfaces`. So a row that names no interface, or one that
-nobody knows, is an own row of every node. No index of the application leads to these rows. Four ways lead to their ids:
+nobody knows, is an own row of every node. No index of the application leads to these rows. Five ways lead to their ids:
 
 - The newest rows of the table are looked at each time. A row may become visible after rows with higher ids, so a margin
   of :data:`RECENT` rows is looked at again.
 - A node that sees a row leave names it in wgsyncd_moves, for the node that serves its new interface.
 - A notification names a device.
+- The id of a row that is deleted stays known until the next scan, because somebody may restore the row.
 - A scan of the whole table finds what the other ways missed: at the start, and every :data:`SCAN_INTERVAL` seconds.
 
 Every statement checks wg_iface again, so an id that is not this node's any more only costs time.
@@ -78,7 +79,7 @@ class OwnRows:
         self._own = f"(d.wg_iface IS NULL OR {_exact('d.wg_iface')} NOT IN ({_literals(ignored)}))"
         self.theirs = f"{_exact('d.wg_iface')} IN ({_literals(ignored)})"
         self._here = f"{_exact('m.interface')} IN ({_literals(names)})"
-        self._ids = _in_order(())
+        self._ids = self._found = _in_order(())  # which rows are asked for, and which ones of them there were last
         self._whole: Source | None = None  # all own rows, until their ids change
         self.scanned_at: float | None = None  # monotonic: when the last scan ended
         self._row_floor = self._move_floor = _LOWEST  # rows and moves above these ids are looked at
@@ -144,7 +145,7 @@ class OwnRows:
             floors = connection.query(_FLOORS.format(recent=RECENT))[0]  # first, so that no row is between both
             self._row_floor, self._move_floor = (_LOWEST if one is None else one for one in floors)
             where = f"SELECT d.id FROM customer_devices d WHERE {self._own} ORDER BY d.id"  # noqa: S608
-            self.add(row[0] for row in connection.stream(where))
+            self._set(_in_order(row[0] for row in connection.stream(where)))
             self._follow(
                 connection,
                 dict(connection.query(_RECORDED.format(node=Connection.quote(self._node), theirs=self.theirs))),
@@ -198,11 +199,14 @@ class OwnRows:
         ids: Iterable[Any] = (row.id for row in rows)
         found = _in_order(dict.fromkeys(ids))
         gone: dict[DeviceId, str] = {}
-        if found != self._ids:
-            known, missing = before(), set(self._ids).difference(found)
+        if is_changed := found != self._found:
+            known, missing = before(), set(self._found).difference(found)
             gone = {one: known[one].device for one in missing if one in known}
-            self._set(found)
-        return self._follow(connection, self._moved | gone) if gone or self._moved else {}
+        moved = self._follow(connection, self._moved | gone) if gone or self._moved else {}
+        if is_changed:
+            self._found = found
+            self._set(_in_order({*self._ids, *found} - moved.keys()))
+        return moved
 
     def _follow(self, connection: Connection, devices: Mapping[DeviceId, str]) -> Mapping[DeviceId, str]:
         """The interface of each row of ``devices`` that is another node's now. The next commit tells that node.
