@@ -81,7 +81,7 @@ def test_no_flow_of_the_former_device_reaches_the_next_one(router: Gateway, sour
     assert router.passes(client, server, address) and router.passes(server, client, source)
     without_table(router)
     host = parse_host(source)
-    router.cycle([device(3, source)._replace(gained=(host,))], OPEN)
+    router.cycle([device(3, source)._replace(new_hosts=(host,))], OPEN)
     assert not router.passes(server, client, source), "the server's stream was for the former device"
     assert router.passes(client, server, address)
 
@@ -94,7 +94,7 @@ def test_a_flow_of_the_same_device_goes_on_at_once(router: Gateway) -> None:
     assert router.passes(server, client, "10.8.0.2"), "the server may send first"
 
 
-def test_an_address_is_gained_by_a_new_peer_and_by_a_peer_that_had_another_one() -> None:
+def test_an_address_is_new_to_a_new_peer_and_to_a_peer_that_had_another_one() -> None:
     with gateway():
         node, plans = PolicedNode(), list[AccessPlan]()
         node.tables = tables(policy(1, "allow", "10.1.0.0/16", to=[("device", device_name(n)) for n in (5, 6, 7)]))
@@ -111,8 +111,8 @@ def test_an_address_is_gained_by_a_new_peer_and_by_a_peer_that_had_another_one()
         node.change(5, address="10.200.0.50")
         node.device(7, address="10.200.0.5")
         node.cycle()
-        gained = [{str(host) for host in plan.gained} for plan in (plans[0], plans[-1])]
-        assert gained == [{"10.200.0.5/32", "10.200.0.6/32"}, {"10.200.0.50/32", "10.200.0.5/32"}]
+        new = [{str(host) for host in plan.new_hosts} for plan in (plans[0], plans[-1])]
+        assert new == [{"10.200.0.5/32", "10.200.0.6/32"}, {"10.200.0.50/32", "10.200.0.5/32"}]
         node.cycle()
-        assert not plans[-1].gained
+        assert not plans[-1].new_hosts
         node.netfilter.close()

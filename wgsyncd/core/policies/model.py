@@ -155,7 +155,7 @@ class Device(NamedTuple):
     key: PublicKey
     is_frozen: bool = False  # its peer is left unchanged, and so are its elements
     stays: bool = True  # its peer was live before the cycle, too
-    gained: Networks = ()  # the addresses that its peer gets in this cycle
+    new_hosts: Networks = ()  # the addresses that its peer gets in this cycle
 
 
 class Element(NamedTuple):

@@ -65,7 +65,7 @@ class AccessPlan:
     wanted: Ruleset  # after the cycle
     withdrawn: frozenset[Network]  # addresses whose element goes before the peers change
     forgotten: frozenset[Network]  # addresses whose flows are forgotten once their element is gone
-    gained: frozenset[Network]  # addresses that peers get in this cycle, from another peer or from nobody
+    new_hosts: frozenset[Network]  # addresses that peers get in this cycle, from another peer or from nobody
     holders: Mapping[Network, PeerId]  # by address: the peer that must have it before its element is made
     changes: tuple[AccessChange, ...]  # of devices that keep their peer or get one
     held: tuple[AccessChange, ...]  # of the devices that keep their access until an admin approves
@@ -169,7 +169,7 @@ def plan_access(
         for device in devices if not device.is_frozen and before[device.id] != after[device.id]
     ]  # fmt: skip
     return AccessPlan(
-        wanted, gone, gone | fresh, frozenset(host for device in devices for host in device.gained),
+        wanted, gone, gone | fresh, frozenset(host for device in devices for host in device.new_hosts),
         holders={host: (device.interface, device.key) for device in devices for host in device.hosts},
         changes=tuple(one for one in changes if one.device not in held),
         held=tuple(one for one in changes if one.device in held),

@@ -44,13 +44,13 @@ def live_devices(
                 row = want.row if want is not None else named.row(key)
                 name, owner = (row.device, row.owner) if row is not None else ("", "")
                 hosts = _hosts(config.allowed_ips)
-                gained = tuple(host for host in hosts if host not in found.config.allowed_ips) if change else ()
-                devices.append(Device(name, owner, hosts, interface, key, is_frozen=want is None, gained=gained))
+                new = tuple(host for host in hosts if host not in found.config.allowed_ips) if change else ()
+                devices.append(Device(name, owner, hosts, interface, key, is_frozen=want is None, new_hosts=new))
         for key, want in wants.items():
             if key not in state.peers and (interface, key) in changes:
                 hosts = _hosts(want.config.allowed_ips)
                 devices.append(
-                    Device(want.row.device, want.row.owner, hosts, interface, key, stays=False, gained=hosts)
+                    Device(want.row.device, want.row.owner, hosts, interface, key, stays=False, new_hosts=hosts)
                 )
     # Frozen peers come first, so that no other device takes their address.
     devices.sort(key=lambda device: not device.is_frozen)

@@ -148,7 +148,7 @@ class PacketFilter:
                 elements[host] = element
         used = {element.profile for element in elements.values()}
         profiles = {name: access for name, access in plan.wanted.profiles.items() if name in used}
-        forgotten = plan.gained if self._is_new else plan.forgotten
+        forgotten = plan.new_hosts if self._is_new else plan.forgotten
         self._forget(forgotten & (elements.keys() - there.keys()))
         self._install(replace(plan.wanted, elements=elements, profiles=profiles))
         self._is_new = False
