@@ -211,6 +211,7 @@ class Accounting:
         self._status.unwritten_audit_rows = self._store.unwritten
         calendar = self.calendar(now)
         if (before := self._state.refreshed) != calendar.version:
+            self.cache.look_at_revision(calendar)
             # Without a refresh in this month, the columns may be of another one. A locked row delays the refresh.
             if before is not None and before[1] == calendar.month[0] and self._state.compared != calendar.version:
                 self.cache.look_for_older_columns(calendar)

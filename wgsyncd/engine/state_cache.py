@@ -157,6 +157,16 @@ class StateCache:
         """The revision as this process or the one before it last knew it."""
         return self._state.last_known.revision if self._state.last_known is not None else self._holding.revision
 
+    def look_at_revision(self, calendar: UsageCalendar) -> None:
+        """Read the node state again if the store has another one, as after a dump was put back.
+
+        Call this before columns are set to what own tables say: columns alone may tell what is posted already.
+        """
+        known, holder = self.current(calendar).revision, self._store.holder()
+        if holder is None or holder.revision != known:
+            self._node_state, self._refused = None, known
+            self.current(calendar)
+
     def look_for_older_columns(self, calendar: UsageCalendar) -> None:
         """Tell of rows with a month column below the sum of its days, which the next refresh would hide.
 
