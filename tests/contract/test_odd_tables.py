@@ -12,6 +12,7 @@ from wgsyncd.core.inspect.verify import make_ranges
 from wgsyncd.core.model import Status, Transition
 from wgsyncd.core.reasons import Inactive, Reason, TransitionKind
 from wgsyncd.core.state import Allocation, Condition, ConditionType, Posting, WriteBatch
+from wgsyncd.errors import SchemaError
 from wgsyncd.stores.mikyun import store
 from wgsyncd.stores.mikyun.rows import RowCache
 
@@ -162,9 +163,15 @@ def test_a_deleted_device_goes_although_its_column_came_later(
     odd_tables.sql(D + "ADD deleted_at DATETIME")
     odd_tables.sql("UPDATE customer_devices SET deleted_at = NOW()")
     monkeypatch.setattr(store, "LOOK_AGAIN", 0.0)
+    connected = live._connection._live
     assert live.digest() != before
     (row,) = live.snapshot().rows
     assert [one.kind for one in row.inactive] == [Inactive.DEVICE_INACTIVE]
+    assert live._connection._live is connected, "a server may have no place for another connection"
+    odd_tables.sql(D + "MODIFY rx_bytes_total FLOAT")
+    for _ in range(2):
+        with pytest.raises(SchemaError, match="cannot be written exactly"):
+            live.digest()
 
 
 def test_a_name_that_is_too_long_holds_up_nobody(odd_tables: RealMikyunTables) -> None:

@@ -192,10 +192,14 @@ class MariaDBStore(NodeStore):
         purge_moves(self._connection)
 
     def digest(self, *, at_once: bool = False) -> object:  # noqa: ARG002
-        """It is never late. But a column that the tables get while a connection lasts is found with the next one."""
-        if time.monotonic() - self._inspected_at > LOOK_AGAIN:
-            self._connection.close()
+        """It is never late. But a column that the tables get while a connection lasts is found after LOOK_AGAIN."""
         self._ensure_inspected()
+        if time.monotonic() - self._inspected_at > LOOK_AGAIN:
+            try:  # On the same connection: a server may have no place for another one.
+                self._inspect(self._connection)
+            except StoreError:
+                self._connection.close()  # The next connect meets the same error.
+                raise
         return self._digest.read(self._connection, self._own, self._schema, self._terms.columns)
 
     def device_totals(self, scope: VerifyRanges) -> Iterator[DeviceTotals]:
