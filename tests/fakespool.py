@@ -52,6 +52,11 @@ class FakeSpool:
         other_node = "" if self.kept_for == self._node else self.kept_for
         return self.kept and replace(self.kept, other_node=other_node)
 
+    def probe(self) -> None:
+        """Fails as a save would."""
+        if self.full:
+            raise SpoolError("spool cannot be written: No space left on device")
+
     def save(self, backlog: Backlog) -> None:
         """Keep a backlog in place of the one that was saved before."""
         fate = self.next_saves.pop(0) if self.next_saves else "ok"

@@ -13,11 +13,11 @@ from tests.memorystore import MemoryStore
 from tests.usersstore.store import UsersStore
 from wgsyncd.core.model import Change, ChangeKind, DeviceRow, InterfaceState, PublicKey
 from wgsyncd.core.peers.plan import FailedChange
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import CommitResult, NodeState, WriteBatch
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import SpoolCorrupt, StoreError
-from wgsyncd.ports import CommitResult, DeviceSource, Snapshot
+from wgsyncd.ports import DeviceSource, Snapshot
 
 Hook = Callable[[str, str], None]  # the port, and "before …" or "after …" with the name of the call
 

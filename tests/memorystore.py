@@ -20,12 +20,12 @@ from wgsyncd.config.schema import Node
 from wgsyncd.core.audit import AuditEvent
 from wgsyncd.core.model import DeviceRow, Transition
 from wgsyncd.core.records import PeerRecords
-from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch, remembered
+from wgsyncd.core.state import CommitResult, Condition, NodeState, Posting, WriteBatch, remembered
 from wgsyncd.core.usage.aside import Obstacle
 from wgsyncd.core.usage.calendar import BUCKET_RETENTION, UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import InDoubt, RevisionConflict, StoreError, StoreErrorCode
-from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.ports import Snapshot
 
 
 class MemoryStore(MemoryAside[Tables], MemoryHolder[Tables], MemoryUsage[Tables]):

@@ -20,10 +20,9 @@ from tests.variants import Variant
 from wgsyncd.config.schema import Settings
 from wgsyncd.core.model import Counters, PublicKey, decode_key
 from wgsyncd.core.records import PeerId, PeerRecord, RecordState
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import CommitResult, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.errors import StoreError, StoreErrorCode
-from wgsyncd.ports import CommitResult
 from wgsyncd.stores.nexavpn.settings import nexavpn
 from wgsyncd.stores.nexavpn.store import NexaStore
 from wgsyncd.stores.nexavpn.trouble import translate

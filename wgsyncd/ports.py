@@ -18,7 +18,7 @@ from wgsyncd.core.peers.plan import FailedChange
 from wgsyncd.core.policies.model import GatewayRow, PolicyTables
 from wgsyncd.core.quarantine import QuarantineEntry
 from wgsyncd.core.shaping.profiles import Terms
-from wgsyncd.core.state import Condition, NodeState, Posting, WriteBatch
+from wgsyncd.core.state import CommitResult, Condition, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.core.usage.calendar import UsageCalendar
@@ -110,14 +110,6 @@ class Plane(Protocol):
 
     def mend(self) -> bool:
         """Put right what another program changed, if a look is cheap. True: a cycle should follow. Called often."""
-
-
-class CommitResult(NamedTuple):
-    """The result of one transaction."""
-
-    node_state: NodeState
-    applied: frozenset[DeviceId]  # ids of the rows whose transition was made
-    set_aside: frozenset[DeviceId]  # locked or refused rows: their transition is not made, their posting is set aside
 
 
 class DeviceSource(Protocol):
@@ -289,6 +281,9 @@ class Spool(Protocol):
 
     def begin(self) -> Backlog:
         """An empty backlog with a new stream, which no backlog had before."""
+
+    def probe(self) -> None:
+        """Write a little, and remove it. SpoolError if nothing can be written, for example on a full disk."""
 
     def load(self) -> Backlog | None:
         """The last backlog, or None. SpoolCorrupt: it was damaged, and is put aside. SpoolError: even that failed."""

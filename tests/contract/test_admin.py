@@ -17,12 +17,12 @@ from tests.samples import NETWORKS, NOW, address, key, text
 from tests.store_sides import MikyunTables, RealMikyunTables
 from tests.wait import until
 from wgsyncd.config.load import parse
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import CommitResult, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.engine.agent import Agent
 from wgsyncd.engine.agent_state import AgentState
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.ports import Clock, CommitResult, Store
+from wgsyncd.ports import Clock, Store
 
 
 class Between:

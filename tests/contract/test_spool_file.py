@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -183,6 +185,41 @@ def test_a_directory_that_cannot_be_used_is_trouble_of_the_spool(file: FileSpool
     missing = FileSpool(file.file.parent / "not" / "there", "r640")
     with pytest.raises(SpoolError):
         missing.save(waiting(file, 5))
+
+
+FULL = """
+import os, sys
+from pathlib import Path
+from tests.contract.test_spool_file import FileSpool, SpoolError
+folder = Path(sys.argv[1])
+file = FileSpool(folder, "r640")
+file.save(file.begin())
+file.probe()
+assert [one.name for one in folder.iterdir()] == ["spool"]
+trouble(folder)
+try:
+    file.probe()
+except SpoolError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "why"),
+    [("(folder / 'core').write_bytes(bytes((256 << 10) - 8192))", ""),
+     ("os.system(f'dd if=/dev/zero of={folder}/core bs=4096 status=none 2>/dev/null')", "No space left on device"),
+     ("os.system(f'mount -o remount,ro {folder}')", "Read-only file system")],
+)  # fmt: skip
+def test_a_probe_finds_a_disk_that_takes_nothing(tmp_path: Path, trouble: str, why: str) -> None:
+    """The file system is a small one of its own."""
+    program = FULL.replace("trouble(folder)", trouble)
+    script = 'mount -t tmpfs -o size=256k none "$1"; exec "$0" -c "$2" "$1"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script, sys.executable, str(tmp_path), program],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (f"{tmp_path}/spool cannot be written: {why}\n" if why else "")
 
 
 # -- the file format

@@ -79,6 +79,19 @@ def test_a_full_disk_loses_nothing_as_long_as_the_process_lives(node: Node) -> N
     assert node.posted[5] == (107, 0)
 
 
+def test_a_full_disk_is_told_before_the_spool_is_needed(node: Node) -> None:
+    """The database answers, so nothing has to be spooled."""
+    node.traffic(5, 100)
+    node.account()
+    assert node.status.spool_up
+    node.spool.full = True
+    node.account()
+    assert not node.status.spool_up
+    node.spool.full = False
+    node.account()
+    assert node.status.spool_up
+
+
 def test_a_spool_that_could_not_be_emptied_is_emptied_once_it_can_be(node: Node) -> None:
     node.away((5, 100))
     node.spool.full = True

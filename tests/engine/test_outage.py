@@ -9,8 +9,8 @@ import pytest
 from tests.node import Node, local
 from tests.samples import key, text
 from wgsyncd.core.model import Counters, InterfaceState
+from wgsyncd.core.state import CommitResult
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import CommitResult
 
 # -- the database is away
 

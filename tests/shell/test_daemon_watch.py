@@ -11,13 +11,12 @@ from prometheus_client import generate_latest
 
 from tests.node import Node, local
 from tests.samples import key
-from wgsyncd.core.state import NodeState, WriteBatch
+from wgsyncd.core.state import CommitResult, NodeState, WriteBatch
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.daemon import change_watch, metrics
 from wgsyncd.daemon.daemon import Daemon
 from wgsyncd.daemon.events import Event
 from wgsyncd.daemon.pacing import MAX_DELAY, PollInterval, TokenBucket
-from wgsyncd.ports import CommitResult
 
 
 def has(node: Node, number: int) -> bool:

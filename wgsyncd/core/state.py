@@ -290,3 +290,11 @@ class WriteBatch:
             and rows == sorted(rows)
             and set(rows).isdisjoint([one.row_id for one in self.records[count:]])
         )
+
+
+class CommitResult(NamedTuple):
+    """The result of one transaction."""
+
+    node_state: NodeState
+    applied: frozenset[DeviceId]  # ids of the rows whose transition was made
+    set_aside: frozenset[DeviceId]  # locked or refused rows: their transition is not made, their posting is set aside

@@ -111,6 +111,7 @@ class Accounting:
             return None
         self._state.last_samples = {**self._state.last_samples, **dict.fromkeys(actual, monotonic)}
         self.spooler.note_sampled(actual, now)
+        self.spooler.probe()
         if rows is not None:
             self._state.former = None  # no peer without a record is left
         return applied

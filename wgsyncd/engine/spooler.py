@@ -196,16 +196,24 @@ class Spooler:
     def save(self, backlog: Backlog) -> bool:
         """Write the backlog to the spool's file. Whether the file has the backlog now."""
         self._show(backlog)
-        if not self._state.may_save:
+        if not self._state.may_save or not self._works(lambda: self._spool.save(backlog)):
             return False
+        self._state.durable_position = backlog.next_number - 1
+        return True
+
+    def probe(self) -> None:
+        """Find out whether the spool could be written, before it is needed. Otherwise a full disk would look well."""
+        if self._state.may_save and self._state.spool_up:
+            self._works(self._spool.probe)
+
+    def _works(self, write: Callable[[], None]) -> bool:
         try:
-            self._spool.save(backlog)
+            write()
         except SpoolError as error:
             self._set_spool_up(False)
             if self._changed("spool", True):
                 self._log.error("spool cannot be written: samples wait in memory", why=str(error))
             return False
-        self._state.durable_position = backlog.next_number - 1
         self._set_spool_up(True)
         self._changed("spool", False)
         return True

@@ -44,6 +44,7 @@ def directory() -> Path:
 
 
 _PLAIN = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # neither a link, nor a pipe that nobody reads
+_BLOCK = 4096  # bytes: a file system needs a free block for them
 _LARGEST = 1 << 30  # bytes of a file: a full spool has some 60 MB
 _Time = Annotated[float, msgspec.Meta(ge=0, lt=1 << 33)]  # UNIX seconds, up to the year 2242
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -101,19 +102,27 @@ class FileSpool:
 
     def save(self, backlog: Backlog) -> None:
         data = encode(backlog, self._node)
-        beside = self.file.with_suffix(".new")
         with _as_spool_error(self.file):
-            if not self.file.parent.exists():
-                self.file.parent.mkdir(mode=0o700, exist_ok=True)
-                _sync(self.file.parent.parent)
-            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _PLAIN, 0o600)
-            with open(descriptor, "wb", buffering=0) as file:
-                view = memoryview(data)
-                while view:
-                    view = view[file.write(view) :]
-                os.fsync(descriptor)
-            os.rename(beside, self.file)
+            os.rename(self._write_beside(data, synced=True), self.file)
         _sync(self.file.parent)
+
+    def probe(self) -> None:
+        with _as_spool_error(self.file):
+            os.unlink(self._write_beside(bytes(_BLOCK), synced=False))
+
+    def _write_beside(self, data: bytes, *, synced: bool) -> Path:
+        beside = self.file.with_suffix(".new")
+        if not self.file.parent.exists():
+            self.file.parent.mkdir(mode=0o700, exist_ok=True)
+            _sync(self.file.parent.parent)
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _PLAIN, 0o600)
+        with open(descriptor, "wb", buffering=0) as file:
+            view = memoryview(data)
+            while view:
+                view = view[file.write(view) :]
+            if synced:
+                os.fsync(descriptor)
+        return beside
 
     def _free_name(self) -> Path:
         count = 1

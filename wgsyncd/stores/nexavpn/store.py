@@ -10,12 +10,12 @@ from wgsyncd.core.inspect.answers import DeviceUsage
 from wgsyncd.core.inspect.verify import DeviceTotals, VerifyRanges
 from wgsyncd.core.model import DeviceId, DeviceRow
 from wgsyncd.core.policies.gateways import GATEWAY_DRIFT
-from wgsyncd.core.state import NodeState, Posting, WriteBatch
+from wgsyncd.core.state import CommitResult, NodeState, Posting, WriteBatch
 from wgsyncd.core.usage.aside import SetAside
 from wgsyncd.core.usage.calendar import UsageCalendar
 from wgsyncd.core.usage.halves import Apart, Months
 from wgsyncd.errors import StoreError
-from wgsyncd.ports import CommitResult, Snapshot
+from wgsyncd.ports import Snapshot
 from wgsyncd.stores.alike import NodeStore
 from wgsyncd.stores.border import at_border
 from wgsyncd.stores.nexavpn import usage
