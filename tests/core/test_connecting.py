@@ -81,3 +81,8 @@ def test_more_patterns(rx: int, tx: int, shaken: float, recent: tuple[int, int],
 
 def test_a_clock_that_was_set_back_is_no_reason_to_fail() -> None:
     assert diagnose(state(3476, 3420, -3600), (3476, 3420), NOW) is Connection.CONNECTED
+
+
+def test_after_a_clock_was_set_back_only_traffic_shows_that_a_device_is_there() -> None:
+    """Its handshake is in the future. Nobody knows how long ago that was."""
+    assert diagnose(state(3476, 3420, -3600), (0, 0), NOW) is Connection.OFFLINE

@@ -77,3 +77,15 @@ def test_rates_while_rows_change_all_the_time() -> None:
         node.traffic(5, 25)
         node.agent.reconcile()
     assert 80 < (report(node).devices[0].rx_rate or 0) < 120
+
+
+def test_a_handshake_in_the_future_is_not_online(node: Node) -> None:
+    """The clock was set back, and nobody knows how old the handshake is."""
+    node.device(5)
+    node.cycle()
+    node.shake(5)
+    node.account()
+    assert (report(node).online, node.status.interfaces["wg0"].online) == (1, 1)
+    node.now -= 3600
+    node.account()
+    assert (report(node).online, node.status.interfaces["wg0"].online) == (0, 0)

@@ -125,7 +125,7 @@ BROKEN: dict[str, tuple[Break, str, str, str, str]] = {
         "wg1 address", "warning", "10.251.0.9/24 is not in interfaces.wg1.addresses", "editor"),
     "down": (
         lambda b: b.world.server.run("ip", "link", "set", "wg1", "down"),
-        "wg1 address", "fault", "is down", "ip link set wg1 up"),
+        "wg1 address", "fault", "is down", "ip link set wg1 up || ss -lunp"),
     "no daemon": (lambda b: b.daemon.stop(), "daemon", "fault", "none runs here", "systemctl enable --now wgsyncd"),
     "another port": (
         lambda b: b.configure({"metrics.listen": "127.0.0.1:9999"}),

@@ -31,7 +31,7 @@ TROUBLES = {
     "nothing is forwarded": ("sysctl -qw net.ipv4.ip_forward=0", "wg0 forwarding", "echo 'net.ipv4.ip_forward = 1' >> "),
     "wg0 forwards nothing": ("sysctl -qw net.ipv4.ip_forward=1 net.ipv4.conf.wg0.forwarding=0", "wg0 forwarding",
                              "echo 'net.ipv4.conf.wg0.forwarding = 1' >> "),
-    "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up"),
+    "down": ("ip link set wg0 down", "wg0 address", "ip link set wg0 up || ss -lunp"),
     "no daemon": ("systemctl stop wgsyncd", "daemon", "systemctl enable --now wgsyncd"),
     "masked": ("systemctl mask --now wgsyncd", "unit", "systemctl unmask wgsyncd && systemctl enable --now wgsyncd"),
     "no user": ("systemctl stop wgsyncd && sed -i /^wgsyncd:/d /etc/passwd /etc/shadow",

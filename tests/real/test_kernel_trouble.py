@@ -1,11 +1,14 @@
-"""The client handles trouble of the kernel's netlink socket: EBUSY, and EINTR by signals.
+"""The client handles trouble of the kernel's netlink socket: EBUSY, and EINTR by signals. A port may be taken.
 
 `wg show` is the witness.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +21,7 @@ from wgsyncd.core.network import parse_network
 from wgsyncd.dataplane import netlink
 from wgsyncd.dataplane.wireguard import codec
 from wgsyncd.dataplane.wireguard.kernel import KernelWireGuard
+from wgsyncd.engine import wording
 from wgsyncd.errors import WireGuardError
 
 pytestmark = pytest.mark.vm
@@ -55,6 +59,23 @@ def test_a_dump_that_still_runs_makes_the_next_one_busy_and_is_got_over(wg: Kern
             return False
 
     until(whole, 60, "a whole dump again")
+
+
+def test_the_commands_that_bind_a_port_name_the_program_that_has_it() -> None:
+    def run(command: str) -> str:
+        return subprocess.run(["sh", "-ec", command], capture_output=True, text=True, check=True).stdout
+
+    with namespace.own_network(), namespace.kernel_link(IFACE):
+        run(f"ip link set {IFACE} down; wg set {IFACE} listen-port 51820")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            other.bind(("", 51820))
+            assert f"pid={os.getpid()}" in run(wording.bring_up(IFACE))
+            run(f"wg set {IFACE} listen-port 51821; ip link set {IFACE} up")
+            assert f"pid={os.getpid()}" in run(wording.set_port(IFACE, 51820))
+        run(wording.set_port(IFACE, 51820))
+        assert run(f"wg show {IFACE} listen-port") == "51820\n"
+        run(f"ip link set {IFACE} down")
+        assert run(wording.bring_up(IFACE)) == ""
 
 
 def test_signals_in_the_middle_of_a_dump_change_nothing(wg: KernelWireGuard) -> None:

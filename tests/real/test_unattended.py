@@ -264,6 +264,7 @@ def test_the_clock_steps_both_ways(bench: Bench) -> None:
         wait(lambda: daemon.cycles("reconcile") > reconciles and daemon.cycles("account") > accounts + 3, "it goes on")
 
     step("-3600")
+    assert "clock: it was set back by 3" in daemon.cli("status", code=None).stdout
     assert not bench.logs("qr_expired")
     step("+40d")  # month ends may lie in between, and the QR deadline does
     row = bench.sql(figures)[0]

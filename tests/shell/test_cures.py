@@ -30,6 +30,7 @@ SAMPLES = {
     "bits": "o", "pid": "7", "address": "10.0.0.1/24",
     "wording.RESTORE": "A mistake?", "mistake": "A mistake?", "wording.if_a_mistake(gone)": "A mistake?",
     "address[1]": "9586", "one.listen_port": "51820", "_WITHOUT_PEERS": "!peer",
+    "interface": "wg0", "port": "51820",
 }  # fmt: skip
 """What a braced expression of a proposed command may stand for. All others stand for a file."""
 TOOLS = frozenset((
@@ -95,10 +96,13 @@ def proposed() -> dict[str, str]:
     return found
 
 
+WORDED = ("bring_up", "set_port")  # the functions of wording.py that return a fix
+
+
 def fixes() -> dict[str, str]:
     """Returns the shell lines that findings have as their fix, each with the file that has it.
 
-    A fix is the third value of `fault` and `warning`. It may be a name, or what a function of the same file returns.
+    A fix is the third value of `fault` and `warning`. It may be a name, or what a function of the same file or of wording.py returns.
     """
     found: dict[str, str] = {}
     for file, tree in trees():
@@ -110,7 +114,7 @@ def fixes() -> dict[str, str]:
                 targets = one.targets if isinstance(one, ast.Assign) else [one.target]
                 if names & {target.id for target in targets if isinstance(target, ast.Name)}:
                     values.append(one.value)
-            elif isinstance(one, ast.FunctionDef) and one.name in names:
+            elif isinstance(one, ast.FunctionDef) and one.name in (WORDED if file.name == "wording.py" else names):
                 values += [some.value for some in ast.walk(one) if isinstance(some, ast.Return) and some.value]
         for value in values:
             for text in texts(ast.Expr(value)):
@@ -125,7 +129,7 @@ COMMANDS, FIXES = proposed(), fixes()
 def test_there_are_such_commands() -> None:
     assert {"plan", "adopt", "check-config", "reload", f"approve {PLAN}", "adopt --undo"} <= COMMANDS.keys()
     assert "check-config --config /tmp/x" in COMMANDS, "Ansible's example"
-    assert {"wgsyncd plan", "ip link set wg0 up", "systemctl restart wg-quick@wg0"} <= FIXES.keys()
+    assert {"wgsyncd plan", "ip link set wg0 up || ss -lunp", "systemctl restart wg-quick@wg0"} <= FIXES.keys()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

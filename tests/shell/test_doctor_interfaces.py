@@ -23,8 +23,8 @@ from wgsyncd.dataplane.wireguard.local import LocalWireGuard
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 
 
-def look(addresses: str = "10.200.0.1/24", up: bool = True) -> interfaces.ReadLink:
-    return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)))
+def look(addresses: str = "10.200.0.1/24", up: bool = True, mtu: int = 1420) -> interfaces.ReadLink:
+    return lambda name: Link(up, frozenset((addresses if name == "wg0" else "10.251.0.1/24",)), mtu)
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def test_an_interface_without_networks(sysctl: Path) -> None:
     wg.add_interface("wg0", public_key=key(90))
     settings = parse(plain.format("10.200.0.1/24"))
     assert worst(interfaces.check(settings, wg, look())).severity is Severity.OK
-    two = Link(True, frozenset({"10.200.0.1/24", "10.9.0.1/24", "fe80::1/64"}))
+    two = Link(True, frozenset({"10.200.0.1/24", "10.9.0.1/24", "fe80::1/64"}), 1420)
     assert worst(interfaces.check(settings, wg, lambda _: two)).message.startswith("10.9.0.1/24 is not in")
     for file, address in (("ipv4/ip_forward", "10.200.0.1/24"), ("ipv6/conf/all/forwarding", "fd00::1/64")):
         (sysctl / "net" / file).write_text("0\n")
@@ -82,6 +82,27 @@ def test_an_interface_with_a_dot_in_its_name(sysctl: Path) -> None:
     settings = parse('[interfaces."wg.1"]\nnetworks = ["10.0.0.0/24"]')
     found = {one.check: one for one in interfaces.check(settings, FakeWireGuard("wg.1"), look())}
     assert "net.ipv4.conf.wg/1.forwarding = 1" in found["wg.1 forwarding"].fix
+
+
+@pytest.mark.parametrize(("mtu", "network"), [(1280, "fd00::/64"), (1279, "10.200.0.0/24"), (1279, "fd00::/64")])
+def test_an_mtu_without_ipv6(mtu: int, network: str) -> None:
+    """Linux takes IPv6 from such an interface, and `ip address add` fails."""
+    address = network.replace("0/24", "1/24").replace("::/", "::1/")
+    settings = parse(f'[interfaces.wg0]\nnetworks = ["{network}"]\naddresses = ["{address}"]')
+    wg = FakeWireGuard()
+    wg.add_interface("wg0", public_key=key(90))
+    one = worst(interfaces.check(settings, wg, look(address, mtu=mtu)))
+    if mtu >= 1280 or ":" not in network:
+        assert one.severity is Severity.OK
+        return
+    assert one.message == "its MTU is 1279, so it has no IPv6: that needs 1280 (RFC 8200)"
+    assert one.fix == "ip link set wg0 mtu 1280 && ip address replace fd00::1/64 dev wg0"
+    make = "ip link add wg0 type veth peer name eth9; ip address add fd00::1/64 dev wg0; ip link set wg0 mtu 1279; ip link set wg0 up"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-ec", f"{make}; ip -6 -br address show wg0; {one.fix}; ip -6 -br address show wg0"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout.count("fd00::1/64")) == (0, 1), done.stderr
 
 
 def test_another_private_key_than_in_the_file_of_wg_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +148,7 @@ def test_interfaces() -> None:
         wg.delete(name)
         wg.add_interface(name, public_key=key(number))
     assert worst(interfaces.check(SETTINGS, wg, look())).severity is Severity.OK
-    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up"
+    assert worst(interfaces.check(SETTINGS, wg, look(up=False))).fix == "ip link set wg0 up || ss -lunp"
     for has in ("fe80::1/64", "fd00::1/64"):
         assert worst(interfaces.check(SETTINGS, wg, look(has))).fix == "ip address add 10.200.0.1/24 dev wg0"
     one = worst(interfaces.check(SETTINGS, wg, look("10.44.0.1/24")))

@@ -39,7 +39,10 @@ def test_nothing_but_an_interface_that_is_down_is_to_blame(
 ) -> None:
     monkeypatch.setattr(wiring, "is_down", lambda name: name == "wg0")
     one = ask(FIVE)
-    assert (one["connection"], one["advice"]) == (None, "wg0 is down, so nobody can connect: ip link set wg0 up")
+    assert (one["connection"], one["advice"]) == (
+        None,
+        "wg0 is down, so nobody can connect: ip link set wg0 up || ss -lunp",
+    )
 
 
 def test_a_row_that_is_gone_leaves_a_peer_that_is_told_of(node: Node, run: Run) -> None:

@@ -38,7 +38,7 @@ def test_the_report_has_it_and_the_node_fails(node: Node) -> None:
     found = report(node, wg0=LinkState.DOWN, wg1=LinkState.UP)
     assert [(one.present, one.up, one.errno) for one in found.interfaces] == [(True, False, ""), (True, True, "")]
     (fault,) = [one for one in found.troubles if one.check == "wg0"]
-    assert (found.verdict, fault.fix) == (Verdict.FAILING, "ip link set wg0 up")
+    assert (found.verdict, fault.fix) == (Verdict.FAILING, "ip link set wg0 up || ss -lunp")
     gone = report(node, wg0=LinkState.MISSING)
     assert [(one.present, one.up, one.errno) for one in gone.interfaces] == [(False, None, "ENODEV"), (True, None, "")]
 

@@ -129,7 +129,7 @@ def test_an_interface_that_is_down_is_a_fault(node: Node, run: Run, monkeypatch:
     monkeypatch.setattr(wiring, "link_states", lambda _: links)
     status, lines = run("status", "--no-daemon")
     at = lines.index("wg0: is down, so nobody can connect")
-    assert (status, lines[at + 1]) == (2, "    ip link set wg0 up")
+    assert (status, lines[at + 1]) == (2, "    ip link set wg0 up || ss -lunp")
 
 
 def test_the_table_of_interfaces_has_what_is_not_as_ever_and_fits_the_terminal(

@@ -201,6 +201,16 @@ def test_a_warning_is_attention_for_status_and_no_fault_for_doctor(
     assert run("doctor")[0] == 0
 
 
+@pytest.mark.parametrize(("step", "told"), [(-3600.0, "set back by 3600 s"), (400.0, "set ahead by 400 s"), (5.0, "")])
+def test_a_clock_that_was_set_is_told(node: Node, work: Work, run: Run, step: float, told: str) -> None:
+    cycle(node)
+    node.status.clock_step = step
+    status, lines = run("status", "--json")
+    found = [one for one in json.loads(lines[0])["troubles"] if one["check"] == "clock"]
+    assert (status, len(found)) == ((1, 1) if told else (0, 0))
+    assert all(told in one["message"] and one["fix"] == "timedatectl status" for one in found)
+
+
 # -- a daemon that hangs
 
 

@@ -22,7 +22,7 @@ def short_time(at: str | None) -> str:
 
 
 def seconds_between(early: str | None, late: str) -> int | None:
-    """Seconds between two times of a report. None if the first one never was."""
+    """Seconds between two times of a report, less than 0 if the first one is later. None if it never was."""
     if early is None:
         return None
-    return max(0, int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds()))
+    return int((datetime.fromisoformat(late) - datetime.fromisoformat(early)).total_seconds())

@@ -273,7 +273,7 @@ class Daemon:
         return time.monotonic() - self._beat < UNHEALTHY
 
     def _check_clock(self) -> None:
-        step = self._clock.stepped()
+        step, self.status.clock_step = self._clock.stepped(), self._clock.step
         if step is not None or self._schedule.is_ahead():  # 0 s: set ahead and back again during one piece of work
             self._log.warning("the clock was set", seconds=round(step or 0.0, 3))
             self._schedule.arm(self.settings)

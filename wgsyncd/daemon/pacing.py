@@ -88,7 +88,7 @@ class ClockStepDetector:
 
     def __init__(self) -> None:
         self._offset = time.time() - time.monotonic()
-        self._stepped_at = float("-inf")  # monotonic
+        self._stepped_at, self._step = float("-inf"), 0.0  # monotonic, and seconds
 
     def stepped(self) -> float | None:
         """The seconds by which the wall clock was set since the last call. None: it was not set."""
@@ -96,10 +96,15 @@ class ClockStepDetector:
         step, self._offset = offset - self._offset, offset
         if abs(step) <= STEP:
             return None
-        self._stepped_at = time.monotonic()
+        self._stepped_at, self._step = time.monotonic(), step
         return step
 
     @property
     def trusted(self) -> bool:
         """Whether the last step is at least an hour old."""
         return time.monotonic() - self._stepped_at >= SETTLED
+
+    @property
+    def step(self) -> float:
+        """The last step in seconds, as long as the clock is not trusted again. 0: there is none."""
+        return 0.0 if self.trusted else self._step

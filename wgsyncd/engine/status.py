@@ -196,6 +196,7 @@ class DaemonStatus:
 
     is_active: bool | None = None  # False: standby. None: the node has no pair
 
+    clock_step: float = 0.0  # seconds by which the wall clock was set in the last hour, less than 0: back
     last_error: str = ""  # of the last task that failed
     database_up: bool = False
     database_error: str = ""  # its last error, without values

@@ -17,6 +17,16 @@ from wgsyncd.engine.status import QUARTER, QUARTERS, DaemonStatus, InterfaceStat
 from wgsyncd.ports import Snapshot
 
 ONLINE = 180  # seconds since the latest handshake (REJECT_AFTER_TIME, WireGuard paper). An older session is dead.
+
+
+def is_recent(handshake: int, now: float) -> bool:
+    """Whether a peer with this latest handshake (UNIX nanoseconds) is online. ``now``: UNIX seconds.
+
+    A handshake in the future is not recent: the clock was set back since, and nobody knows how old the handshake is.
+    """
+    return abs(now - handshake / 1e9) < ONLINE
+
+
 HELD = 200  # removals that wait are shown one by one up to this number
 
 
@@ -119,13 +129,12 @@ def _rated(one: InterfaceStatus, name: str, dumps: LastDumps) -> InterfaceStatus
 def _observed(one: InterfaceStatus, state: InterfaceState, now: float) -> InterfaceStatus:
     """The same status with what a dump shows."""
     peers = state.peers.values()
-    dead = (now - ONLINE) * 1e9
     return replace(
         one,
         present=True,
         kind=state.kind,
         actual=len(peers),
-        online=sum(1 for peer in peers if peer.latest_handshake > dead),
+        online=sum(1 for peer in peers if is_recent(peer.latest_handshake, now)),
         received=sum(peer.rx for peer in peers),
         sent=sum(peer.tx for peer in peers),
         latest_handshake=max((peer.latest_handshake for peer in peers), default=0) / 1e9,

@@ -199,13 +199,23 @@ _COUNTED = {
 }
 
 
+def bring_up(interface: str) -> str:
+    """The command that brings an interface up. If another program has its port, it lists who has which port."""
+    return f"ip link set {interface} up || ss -lunp"
+
+
+def set_port(interface: str, port: int) -> str:
+    """The command that gives an interface this port, or lists the program that has it."""
+    return f"wg set {interface} listen-port {port} || ss -lunp 'sport = :{port}'"
+
+
 def identity_change(interface: str, one: IdentityChange) -> tuple[str, str]:
     """What is other than clients of an interface know it, and the command that mends it."""
     (key, _, port), (new_key, _, new_port) = one.known.partition(" "), one.found.partition(" ")
     if not one.found:
         return "it has lost its private key", f"systemctl restart wg-quick@{interface}"
     if key == new_key:
-        return f"its port was {port} and is {new_port}", f"wg set {interface} listen-port {port}"
+        return f"its port was {port} and is {new_port}", set_port(interface, int(port))
     what = f"its public key was {key[:8]}… and is {new_key[:8]}…: put the old PrivateKey back"
     return what, f"editor /etc/wireguard/{interface}.conf && systemctl restart wg-quick@{interface}"
 

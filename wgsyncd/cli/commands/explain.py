@@ -90,7 +90,7 @@ def _gather(device: str, settings: Settings, to: Network | None) -> ExplainRepor
     )  # fmt: skip
     name = found.interface
     if name is not None and report.connection is not None and wiring.is_down(name):
-        down = f"{name} is down, so nobody can connect: ip link set {name} up"
+        down = f"{name} is down, so nobody can connect: {wording.bring_up(name)}"
         return structs.replace(report, connection=None, advice=down)
     return report
 
@@ -277,7 +277,7 @@ def _handshake(one: PeerReport, now: str) -> str:
     age = seconds_between(one.latest_handshake, now)
     if age is None:
         return "no handshake yet"
-    return f"handshake {short_time(one.latest_handshake)}, {ago(age)}{' (online)' if age < ONLINE else ''}"
+    return f"handshake {short_time(one.latest_handshake)}, {ago(age)}{' (online)' if abs(age) < ONLINE else ''}"
 
 
 def _plan(report: ExplainReport) -> Iterator[tuple[str, str]]:

@@ -13,8 +13,9 @@ from wgsyncd.core.inspect.finding import Finding, fault, ok, warning
 from wgsyncd.core.model import InterfaceState, encode_key
 from wgsyncd.core.network import parse_host
 from wgsyncd.core.words import counted
+from wgsyncd.engine import wording
 from wgsyncd.engine.reports.verdict import if_not_here
-from wgsyncd.engine.status_update import ONLINE
+from wgsyncd.engine.status_update import is_recent
 from wgsyncd.errors import InterfaceMissing, ModuleMissing, WireGuardError
 from wgsyncd.ports import WireGuard
 
@@ -23,6 +24,7 @@ _EDIT = "editor /etc/wgsyncd/wgsyncd.toml && systemctl reload wgsyncd"
 # By the bytes of an address: what forwards packets from an interface, and its answers. The first one sets the others.
 # Linux asks the interface by which an IPv4 packet came in (ip_route_input_slow), and only `all` for IPv6 (ip6_forward).
 _FORWARDING = {4: ("net.ipv4.ip_forward", "net.ipv4.conf.{}.forwarding"), 16: ("net.ipv6.conf.all.forwarding",)}
+_IPV6_MTU = 1280  # bytes (IPV6_MIN_MTU): Linux takes IPv6 and its addresses from an interface with less
 _SYSCTL = "/etc/sysctl.d/90-wgsyncd.conf"
 ReadLink = Callable[[str], Link | None]
 
@@ -72,9 +74,9 @@ def _wireguard(name: str, one: Interface, state: InterfaceState) -> Finding:
     if one.listen_port and state.listen_port != one.listen_port:
         return warning(
             name, f"listens on port {state.listen_port}, listen_port is {one.listen_port}",
-            f"wg set {name} listen-port {one.listen_port}",
+            wording.set_port(name, one.listen_port),
         )  # fmt: skip
-    online = sum(1 for peer in state.peers.values() if time.time() - peer.latest_handshake / 1e9 < ONLINE)
+    online = sum(1 for peer in state.peers.values() if is_recent(peer.latest_handshake, time.time()))
     return ok(name, f"{whose}, port {state.listen_port}, {counted(len(state.peers), 'peer')}, {online} online")
 
 
@@ -101,7 +103,11 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
     if link is None:
         return fault(check, "the interface is gone", f"systemctl restart wg-quick@{name}")
     if not link.up:
-        return fault(check, "the interface is down", f"ip link set {name} up")
+        return fault(check, "the interface is down", wording.bring_up(name))
+    if link.mtu < _IPV6_MTU and 16 in _families(one):
+        own = "".join(f" && ip address replace {text} dev {name}" for text in one.addresses if ":" in text)
+        why = f"its MTU is {link.mtu}, so it has no IPv6: that needs {_IPV6_MTU} (RFC 8200)"
+        return fault(check, why, f"ip link set {name} mtu {_IPV6_MTU}{own}")
     hosts = {parse_host(address.partition("/")[0]): address for address in sorted(link.addresses)}
     for address in one.addresses:
         if (wanted := parse_host(address.partition("/")[0])) not in hosts:
@@ -125,9 +131,14 @@ def _address(name: str, one: Interface, read_link: ReadLink) -> Finding:
     return ok(check, f"up, {', '.join(sorted(link.addresses)) or 'no address, and none is asked for'}")
 
 
+def _families(one: Interface) -> set[int]:
+    """The bytes of an address: 4 if the interface has IPv4, 16 if it has IPv6."""
+    return {len(net.packed) for net in one.networks or one.own_hosts} or {4}
+
+
 def _forwarding(name: str, one: Interface, sysctl: Path) -> Finding:
     check = f"{name} forwarding"
-    for size in sorted({len(net.packed) for net in one.networks or one.own_hosts} or {4}):
+    for size in sorted(_families(one)):
         for key in (written.format(name.replace(".", "/")) for written in _FORWARDING[size]):
             try:  # sysctl.d(5): in a key, a slash stands for a dot in the name of an interface
                 value = (sysctl / key.translate(str.maketrans("./", "/."))).read_text(encoding="ascii").strip()
@@ -137,4 +148,4 @@ def _forwarding(name: str, one: Interface, sysctl: Path) -> Finding:
                 own = "" if size == 4 else ". Set accept_ra = 2 first on an interface that learns its route by IPv6"
                 why = f"{key} is 0: devices of {name} reach only this server itself{own}"
                 return warning(check, why, f"echo '{key} = 1' >> {_SYSCTL} && sysctl -p {_SYSCTL}")
-    return ok(check, "packets from devices are forwarded")
+    return ok(check, "the kernel forwards packets from devices, as far as the firewall lets it: nft list ruleset")

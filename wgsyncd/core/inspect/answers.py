@@ -55,3 +55,4 @@ class Link(NamedTuple):
 
     up: bool
     addresses: frozenset[str]
+    mtu: int  # bytes

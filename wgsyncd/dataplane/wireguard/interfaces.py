@@ -46,7 +46,7 @@ def link(interface: str) -> Link | None:
                 f"{one.get_attr('IFA_LOCAL') or one.get_attr('IFA_ADDRESS')}/{one['prefixlen']}"
                 for one in links.get_addr(index=index)
             ]
-            return Link(bool(found["flags"] & _IFF_UP), frozenset(addresses))
+            return Link(bool(found["flags"] & _IFF_UP), frozenset(addresses), found.get_attr("IFLA_MTU"))
     except (NetlinkError, OSError, ValueError) as error:
         number = getattr(error, "code", None) or getattr(error, "errno", None) or errno.EIO
         raise WireGuardError(interface, errno_name(number), os.strerror(number)) from error

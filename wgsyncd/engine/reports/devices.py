@@ -21,7 +21,7 @@ from wgsyncd.engine.reports.bandwidth import BandwidthReport, bandwidth_report
 from wgsyncd.engine.reports.plan import iso
 from wgsyncd.engine.reports.status import update_from_preview
 from wgsyncd.engine.status import DaemonStatus
-from wgsyncd.engine.status_update import ONLINE
+from wgsyncd.engine.status_update import is_recent
 from wgsyncd.errors import StoreError
 from wgsyncd.redact import redact
 
@@ -158,7 +158,7 @@ def list_devices(status: DaemonStatus, settings: Settings, now: float) -> list[L
 
 def is_online(one: ListedDevice, now: float) -> bool:
     """Whether a device had a handshake lately. ``now``: UNIX seconds."""
-    return one.peer is not None and one.peer.latest_handshake > (now - ONLINE) * 1e9
+    return one.peer is not None and is_recent(one.peer.latest_handshake, now)
 
 
 def _key(sort: Order, usage: DeviceUsage | None) -> Callable[[ListedDevice], tuple[object, ...]]:

@@ -76,6 +76,7 @@ def of_daemon(status: DaemonStatus, settings: Settings, file: Path, links: Links
         refused_rows=refused_rows(status, zone, labels),
         unwritten_audit_rows=status.unwritten_audit_rows,
         changes=recent_changes(status, zone, labels),
+        clock_step=status.clock_step,
     )
     return judged(report)
 
@@ -189,6 +190,7 @@ def _build(status: DaemonStatus, settings: Settings, now: float, links: Links) -
         shaping=status.shaping,
         conditions=dict(status.store_conditions),
         changes=None,
+        clock_step=None,
     )
 
 

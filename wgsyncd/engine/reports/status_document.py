@@ -130,3 +130,4 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     shaping: ShapingStatus | None  # null: it is off, or no cycle of the daemon has ended yet
     conditions: dict[str, int] | None  # how many of each type the store reports
     changes: list[RecentChange] | None
+    clock_step: float | None  # seconds by which the clock was set in the last hour. Less than 0: back. null: not known

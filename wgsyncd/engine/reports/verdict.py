@@ -14,6 +14,7 @@ from wgsyncd.engine.reports.status_document import InterfaceReport, StatusReport
 
 BEGINS = 60  # seconds after the start in which the first cycle may be under way
 REMEMBERED = 3600  # seconds for which it is told that the database lost commits
+CLOCK_STEP = 60.0  # seconds: a smaller step of the clock moves no deadline that anybody notices
 STALE = 3  # times the configured interval, before a good cycle is too long ago
 _LOG = "journalctl -u wgsyncd -n 30 --no-pager"
 _OF_FEW = ("rows", "refused rows", "locked rows", "configuration")  # these faults leave all other devices as they are
@@ -43,7 +44,7 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
         if not one.present and not (begins and one.interface not in report.interface_errors):
             yield _interface(one, report.interface_errors.get(one.interface, "cannot be read"))
         elif one.present and one.up is False:
-            yield fault(one.interface, "is down, so nobody can connect", f"ip link set {one.interface} up")
+            yield fault(one.interface, "is down, so nobody can connect", wording.bring_up(one.interface))
         elif one.change is not None:
             why = f"NOBODY CAN CONNECT, because clients know another {one.interface}: {one.change.what}"
             undo = f"A mistake? Undo it. Meant? wgsyncd approve {one.change.approval}"
@@ -54,6 +55,7 @@ def find_troubles(report: StatusReport) -> Iterator[Finding]:
     yield from _guard(report)
     yield from _policies(report)
     yield from _rows(report)
+    yield from _clock(report)
     yield from _waiting(report)
     yield from _shaping(report)
 
@@ -180,6 +182,13 @@ def _shaping(report: StatusReport) -> Iterator[Finding]:
     if shaping is not None and shaping.unknown:
         why = f"{counted(shaping.unknown, *_NAMES)} a bandwidth profile that the configuration does not have"
         yield warning("shaping", why, "wgsyncd plan")
+
+
+def _clock(report: StatusReport) -> Iterator[Finding]:
+    if (step := report.clock_step) is not None and abs(step) >= CLOCK_STEP:
+        way = f"was set {'ahead' if step > 0 else 'back'} by {abs(step):.0f} s in the last hour"
+        why = f"it {way}. Activation deadlines, days and months follow it. Is it right now?"
+        yield warning("clock", why, "timedatectl status")
 
 
 def _waiting(report: StatusReport) -> Iterator[Finding]:
