@@ -16,7 +16,7 @@ SENDER = "import socket, sys, time\nout = socket.socket(socket.AF_INET, socket.S
 
 @both_kinds
 def test_each_customer_hears_what_is_wrong(bench: Bench, kind: WgKind) -> None:
-    names = ("good", "key", "psk", "address", "route")
+    names = ("good", "key", "psk", "address", "route", "firewall")
     devices = {
         name: real_device(f"0001-{name}", f"10.200.0.{20 + at}", preshared_key=random_key())
         for at, name in enumerate(names)
@@ -25,6 +25,11 @@ def test_each_customer_hears_what_is_wrong(bench: Bench, kind: WgKind) -> None:
     bench.daemon.start()
     bench.await_peers(*devices.values())
     bench.world.server.ip(f"route add blackhole {devices['route'].address}/32")
+    bench.world.server.run(
+        "nft",
+        f"""table ip t {{ chain c {{
+        type filter hook input priority 0; ip saddr {devices["firewall"].address} drop; }}; }}""",
+    )
     server = bench.world.interfaces["wg0"]
     senders = []
     for name, device in devices.items():
@@ -40,6 +45,7 @@ def test_each_customer_hears_what_is_wrong(bench: Bench, kind: WgKind) -> None:
         "psk": Connection.NOT_ACCEPTED,
         "address": Connection.NO_DATA_ACCEPTED if kind == "kernel" else Connection.UNANSWERED,
         "route": Connection.UNANSWERED,
+        "firewall": Connection.UNANSWERED,
     }
     for name, device in devices.items():
         wait(lambda one=device, due=means[name]: explain(bench, one)["connection"] == due, f"{name}: {means[name]}")
@@ -48,6 +54,7 @@ def test_each_customer_hears_what_is_wrong(bench: Bench, kind: WgKind) -> None:
     assert "The preshared key in the device differs" in said["psk"]
     assert f"it sends from another address than {devices['address'].address}" in said["address"]
     assert "net.ipv4.ip_forward" in said["route"]
+    assert "a firewall drops them (`nft list ruleset`)" in said["firewall"]
     for sender in senders:
         sender.kill()
         sender.wait()

@@ -289,8 +289,8 @@ _CONNECTIONS = {
     Connection.NO_DATA_ACCEPTED: "It is connected from {endpoint}, but the server drops all its packets: it sends from"
     " another address than {addresses}. Correct Address in the device, or issue its configuration again",
     Connection.UNANSWERED: "It is connected from {endpoint}, but its packets get no answers: the server does not"
-    " forward them (`sysctl net.ipv4.ip_forward` must say 1), nothing routes answers back, or it sends from another"
-    " address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
+    " forward them (`sysctl net.ipv4.ip_forward` must say 1), a firewall drops them (`nft list ruleset`), no route goes"
+    " back, or it sends from another address than {addresses}. See what comes: tcpdump -ni {interface} host {address}",
     Connection.AMBIGUOUS: "It is connected from {endpoint}, handshake {ago}. Whether the server accepts its packets"
     " cannot be told: keepalives alone would count as much. Let the device send for a minute, and run this again."
     " If then `ip -s -s link show {interface}` counts more RX errors (frame), as only the kernel's WireGuard does, the"
