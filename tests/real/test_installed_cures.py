@@ -88,6 +88,34 @@ def test_the_command_mends_it(node: Node, trouble: str) -> None:
     mend(node, check, begins)
 
 
+@pytest.mark.parametrize(
+    ("trouble", "cure", "told"),
+    [("dd if=/dev/zero of=/var/lib/wgsyncd/core status=none || :", "rm /var/lib/wgsyncd/core", "disk"),
+     ("mount -o remount,ro /var/lib/wgsyncd", "mount -o remount,rw /var/lib/wgsyncd", "state")],
+)  # fmt: skip
+def test_a_state_directory_that_takes_nothing(node: Node, trouble: str, cure: str, told: str) -> None:
+    """The database answers, so nothing has to be spooled. All the same, status is red before a night needs the spool."""
+
+    def verdict() -> str:
+        return node.system.run("wgsyncd", "status", check=False).partition(":")[0].split()[0]
+
+    node.shell("mount -t tmpfs -o size=1M,mode=700,uid=$(id -u wgsyncd),gid=$(id -g wgsyncd) none /var/lib/wgsyncd")
+    try:
+        node.systemctl("restart")
+        node.await_ready()
+        until(lambda: verdict() == "OK", 30, "status says OK")
+        node.shell(trouble)
+        until(lambda: verdict() == "FAILING", 30, "status says FAILING")
+        said = node.system.run("wgsyncd", "status", check=False)
+        assert "spool: it cannot be written" in said, said
+        assert findings(node)[told][0] == "fault"
+        assert findings(node)["daemon: spool"][0] == "fault"
+        node.shell(cure)
+        until(lambda: verdict() == "OK", 30, "status says OK again")
+    finally:
+        node.shell("systemctl stop wgsyncd; umount /var/lib/wgsyncd")
+
+
 def test_a_drop_in_that_takes_the_right_away(node: Node) -> None:
     node.drop_in(NO_RIGHTS)
     node.systemctl("restart")
