@@ -37,7 +37,7 @@ class RealNode(Node):
 
     @property
     def written(self) -> tuple[int, int]:
-        (node,) = self.tables.sql("SELECT seq FROM wgsyncd_nodes")
+        (node,) = self.tables.sql("SELECT revision FROM wgsyncd_nodes")
         return sum(self.wg.writes.values()), node["seq"]
 
     def outcome(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ _OTHERS = (
            SELECT device_id, {bucket} - 900 * n.seq, 1, 1 FROM customer_devices, seq_1_to_3 n""",
     """INSERT INTO wgsyncd_days (device, day, rx, tx)
            SELECT device_id, DATE('{day}') - INTERVAL n.seq DAY, 1, 1 FROM customer_devices, seq_0_to_2 n""",
-    "INSERT INTO wgsyncd_nodes (node, seq, begun) SELECT DISTINCT wg_iface, 1, 1 FROM customer_devices",
+    "INSERT INTO wgsyncd_nodes (node, revision, accounting_since) SELECT DISTINCT wg_iface, 1, 1 FROM customer_devices",
     """ANALYZE TABLE customer_devices, contracts, wgsyncd_peers, wgsyncd_buckets, wgsyncd_days""",
 )
 

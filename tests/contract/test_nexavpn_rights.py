@@ -52,7 +52,7 @@ def test_a_policy_without_a_target_is_seen(berlin: Connection) -> None:
 
 
 def test_the_two_nodes_see_each_other_nowhere(nexa: NexavpnDatabase, berlin: Connection) -> None:
-    write = "INSERT INTO wgsyncd.node_states (node, revision, begun) VALUES (%s, 0, 0)"
+    write = "INSERT INTO wgsyncd.node_states (node, revision, accounting_since) VALUES (%s, 0, 0)"
     with berlin.undone():
         berlin.execute(write, (BERLIN,))
         assert berlin.query("SELECT node FROM wgsyncd.node_states") == [(BERLIN,)]

@@ -90,7 +90,7 @@ def test_what_is_unusual_writes_nothing_and_takes_the_longer_way(
     elif what == "an open piece of before":
         real_tables.sql("UPDATE wgsyncd_peers SET open_bucket = open_bucket - 900 WHERE row_id = 6")
     elif what == "another revision":
-        real_tables.sql("UPDATE wgsyncd_nodes SET seq = seq + 1")
+        real_tables.sql("UPDATE wgsyncd_nodes SET revision = revision + 1")
         state = replace(state, revision=state.revision + 1)
         real_tables.sql("DELETE FROM wgsyncd_peers WHERE row_id = 6")
         state.records.discard(record(6).peer_id)

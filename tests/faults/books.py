@@ -53,7 +53,7 @@ class Books:
         "SELECT COUNT(*) FROM admin_logs WHERE action_type = 'usage_anomaly' AND message NOT LIKE '%are older than%'"
     )
     quarantined = "SELECT COUNT(*) FROM wgsyncd_quarantine"
-    _revision = "SELECT SUM(seq) FROM wgsyncd_nodes"
+    _revision = "SELECT SUM(revision) FROM wgsyncd_nodes"
     # What is set aside is in no total yet, although the baseline has it.
     _baselines = (
         "SELECT public_key, rx, tx FROM wgsyncd_peers WHERE device NOT IN (SELECT device FROM wgsyncd_set_aside)"

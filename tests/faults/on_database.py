@@ -216,7 +216,7 @@ def deadlock(play: Play, step: Step) -> Deed[None]:
             with actual.cursor() as cursor:
                 cursor.execute("SET SESSION innodb_lock_wait_timeout = 1")
                 try:
-                    cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")
+                    cursor.execute("UPDATE wgsyncd_nodes SET revision = revision")
                     play.moments["deadlock, the daemon lost"] += 1
                 except pymysql.MySQLError as error:
                     play.moments[f"deadlock, we lost: {error.args[0]}"] += 1

@@ -222,7 +222,7 @@ class Wire:
 
     def _text(self, packet: bytes) -> str:
         text = packet[_HEADER + 1 : _HEADER + 300].decode("utf-8", "replace").strip()
-        if text.startswith("UPDATE wgsyncd_nodes SET seq"):
+        if text.startswith("UPDATE wgsyncd_nodes SET revision"):
             self._writes = True
         elif text == "COMMIT":
             text, self._writes = "COMMIT of writes" if self._writes else "COMMIT of reads", False

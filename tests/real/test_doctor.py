@@ -48,7 +48,9 @@ def good(bench: Bench) -> Bench:
 def what_doctor_could_change(bench: Bench) -> object:
     """Returns what stays as it is while nothing happens. The daemon's heartbeat changes the rest of its node's row."""
     tables = bench.sql("CHECKSUM TABLE wgsyncd_interfaces, customer_devices, admin_logs")
-    return tables, bench.sql("SELECT node, seq, approved, begun, spool, machine, host, boot FROM wgsyncd_nodes")
+    return tables, bench.sql(
+        "SELECT node, revision, approved_plan, accounting_since, spool_position, machine, host, boot FROM wgsyncd_nodes"
+    )
 
 
 def test_a_good_machine_has_no_fault(good: Bench) -> None:

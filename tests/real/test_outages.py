@@ -161,7 +161,7 @@ def test_a_deadlock_costs_nothing(bench: Bench, admin: Connection[Cursor]) -> No
         cursor.execute("UPDATE wgsyncd_peers SET address = CONCAT(address, ' ')")
         assert customer.transfer(up=70_000, down=70_000).wait(PATIENCE) == 0
         wait(lambda: bench.sql(waiting), "the daemon waits for us")
-        cursor.execute("UPDATE wgsyncd_nodes SET seq = seq")  # and now this client waits for the daemon
+        cursor.execute("UPDATE wgsyncd_nodes SET revision = revision")  # and now this client waits for the daemon
     wait(lambda: _troubles(bench), "noticed")
     assert [one.startswith(f"{DEADLOCK}:") for one in _troubles(bench)] == [True], _troubles(bench)
     admin.rollback()

@@ -46,7 +46,7 @@ def test_a_healthy_server_has_no_finding_while_bytes_flow_and_peers_come_and_go(
     crowd = bench.make(5, first=20)
     bench.daemon.start()
     # accounting then took over no sums, so verify compares days too
-    bench.sql("UPDATE wgsyncd_nodes SET begun = begun - 86400 * 3")
+    bench.sql("UPDATE wgsyncd_nodes SET accounting_since = accounting_since - 86400 * 3")
     customer = bench.customer(device)
     transfers = [customer.transfer(up=3_000_000, down=3_000_000, seconds=12)]
     for turn in range(8):
@@ -71,7 +71,7 @@ def test_faults_are_found_and_told(bench: Bench) -> None:
     wait(lambda: total(bench, device)[0] > 100_000, "posted")
     daemon.stop()
     assert daemon.cli("verify").stdout == "everything adds up\n"
-    bench.sql("UPDATE wgsyncd_nodes SET begun = begun - 86400 * 3")
+    bench.sql("UPDATE wgsyncd_nodes SET accounting_since = accounting_since - 86400 * 3")
     bench.sql("UPDATE customer_devices SET rx_bytes_24h = rx_bytes_24h + 5, tx_bytes_total = -1"
               " WHERE device_id = '0001-told'")  # fmt: skip
     bench.sql("INSERT INTO wgsyncd_days VALUES ('0001-told', DATE(UTC_TIMESTAMP() + INTERVAL 9 HOUR), 3, 0)"

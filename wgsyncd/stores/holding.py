@@ -35,7 +35,6 @@ class Dialect:
 
     prefix: str  # of the tables
     nodes: str  # the table with a row for each node
-    revision: str  # its column
     now: str  # UNIX seconds by the server's clock
     machine: str  # the text before the first slash of the column machine
     beat: str  # writes a heartbeat. Values: interfaces, and then node, machine and boot
@@ -58,7 +57,7 @@ class NodeHolder:
 
     @property
     def _columns(self) -> str:
-        return f"machine, host, boot, heartbeat, {self.dialect.now} - heartbeat, {self.dialect.revision}"
+        return f"machine, host, boot, heartbeat, {self.dialect.now} - heartbeat, revision"
 
     def load(self) -> Holder | None:
         """The holder. None: the node has no state."""
@@ -117,8 +116,8 @@ class NodeHolder:
     def _displace(self, nodes: Collection[str]) -> None:
         """Take the interfaces from other nodes in the open transaction. A daemon of theirs fails at its next commit."""
         if nodes:
-            of, revision = f"node IN ({', '.join(['%s'] * len(nodes))})", self.dialect.revision
-            sql = f"UPDATE {self.dialect.nodes} SET {revision} = {revision} + 1 WHERE {of}"  # noqa: S608
+            of = f"node IN ({', '.join(['%s'] * len(nodes))})"
+            sql = f"UPDATE {self.dialect.nodes} SET revision = revision + 1 WHERE {of}"  # noqa: S608
             self.connection.execute(sql, (*nodes,))
             among = ", ".join(["%s"] * len(self.interfaces))
             sql = f"UPDATE {self.dialect.prefix}peers SET epoch = %s WHERE {of} AND interface IN ({among})"  # noqa: S608
@@ -129,11 +128,11 @@ class NodeHolder:
 
         ``uptime``: see :meth:`wgsyncd.ports.HolderStore.claim`.
         """
-        nodes, revision, known = self.dialect.nodes, self.dialect.revision, seen.identity
+        nodes, known = self.dialect.nodes, seen.identity
         before = self.connection.query(f"SELECT uptime, boot FROM {nodes} WHERE node = %s FOR UPDATE", (self.node,))  # noqa: S608
         # The uptime of another boot says nothing about this one. MariaDB's SET works from left to right.
         sql = f"""UPDATE {nodes} SET uptime = CASE WHEN boot = %s THEN uptime ELSE 0 END, machine = %s, host = %s,
-                         boot = %s, interfaces = %s, heartbeat = {self.dialect.now}, {revision} = {revision} + 1
+                         boot = %s, interfaces = %s, heartbeat = {self.dialect.now}, revision = revision + 1
                   WHERE node = %s AND machine = %s AND boot = %s AND heartbeat = %s"""  # noqa: S608
         new = (identity.boot, _place(identity), identity.host[:255], identity.boot, _BETWEEN.join(self.interfaces))
         if self.connection.execute(sql, (*new, self.node, _place(known), known.boot, seen.heartbeat)) != 1:
@@ -220,7 +219,7 @@ class NodeHolder:
 
     def approve(self, plan_id: str) -> None:
         """See :meth:`wgsyncd.ports.DeviceSource.approve`."""
-        sql = f"UPDATE {self.dialect.nodes} SET approved = %s WHERE node = %s"  # noqa: S608
+        sql = f"UPDATE {self.dialect.nodes} SET approved_plan = %s WHERE node = %s"  # noqa: S608
         if self.connection.execute(sql, (plan_id, self.node)) != 1:
             raise StoreError(f"node {self.node} has no node state yet: has its daemon ever run?")
 

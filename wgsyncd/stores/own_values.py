@@ -45,7 +45,7 @@ def spool_position(text: str, table: str, node: str) -> str:
     """The position of the spooled samples. A damaged one becomes none, as for a spool of another stream."""
     if not text or text.partition(":")[2].isdecimal():
         return text
-    _damaged(table, f"the column spool of node {node}", text, f"UPDATE {table} SET spool = ''")  # noqa: S608
+    _damaged(table, f"the column spool_position of node {node}", text, f"UPDATE {table} SET spool_position = ''")  # noqa: S608
     return ""
 
 

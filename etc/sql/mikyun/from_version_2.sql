@@ -3,14 +3,19 @@
 -- Afterwards it gives the new tables their final names and drops the old ones. If it was interrupted, a second run
 -- completes it. No table has the name wgsyncd_peers meanwhile, so an older daemon that still runs can post nothing.
 
+-- From here on, the database refuses each commit of an older daemon that still runs: it names columns of before.
 ALTER TABLE wgsyncd_nodes
-    MODIFY approved VARCHAR(64) NULL,
-    ADD COLUMN IF NOT EXISTS begun     DOUBLE       NOT NULL AFTER approved,
-    ADD COLUMN IF NOT EXISTS adopted   TINYINT      NOT NULL DEFAULT 1 AFTER begun, -- older nodes removed foreign peers from the start
+    CHANGE COLUMN IF EXISTS seq      revision         BIGINT UNSIGNED NOT NULL,
+    CHANGE COLUMN IF EXISTS approved approved_plan    VARCHAR(64)     NULL,
+    CHANGE COLUMN IF EXISTS begun    accounting_since DOUBLE          NOT NULL,
+    CHANGE COLUMN IF EXISTS spool    spool_position   VARCHAR(64)     NOT NULL DEFAULT '';
+
+ALTER TABLE wgsyncd_nodes
+    ADD COLUMN IF NOT EXISTS accounting_since DOUBLE NOT NULL AFTER approved_plan, -- version 1 has none
+    ADD COLUMN IF NOT EXISTS adopted   TINYINT      NOT NULL DEFAULT 1 AFTER accounting_since, -- older nodes removed foreign peers from the start
     ALTER adopted SET DEFAULT 0,
-    ADD COLUMN IF NOT EXISTS spool     VARCHAR(64)  NOT NULL DEFAULT '' AFTER adopted,
-    MODIFY spool VARCHAR(64) NOT NULL DEFAULT '',
-    ADD COLUMN IF NOT EXISTS receipt   VARCHAR(16)  NOT NULL DEFAULT '' AFTER spool,
+    ADD COLUMN IF NOT EXISTS spool_position VARCHAR(64) NOT NULL DEFAULT '' AFTER adopted,
+    ADD COLUMN IF NOT EXISTS receipt   VARCHAR(16)  NOT NULL DEFAULT '' AFTER spool_position,
     ADD COLUMN IF NOT EXISTS machine   VARCHAR(64)  NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS host      VARCHAR(255) NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS boot      VARCHAR(36)  NOT NULL DEFAULT '',
@@ -18,12 +23,9 @@ ALTER TABLE wgsyncd_nodes
     ADD COLUMN IF NOT EXISTS heartbeat DOUBLE       NOT NULL DEFAULT 0,
     ADD COLUMN IF NOT EXISTS interfaces TEXT        NOT NULL DEFAULT '';
 
-UPDATE wgsyncd_nodes SET begun = UNIX_TIMESTAMP() WHERE begun = 0;
+UPDATE wgsyncd_nodes SET accounting_since = UNIX_TIMESTAMP() WHERE accounting_since = 0;
 
 START TRANSACTION;
-
--- An older daemon that still runs has the former revision in memory. From here on, the database refuses its commit.
-UPDATE wgsyncd_nodes SET seq = seq + 1;
 
 DELETE FROM wgsyncd_peers_3;
 

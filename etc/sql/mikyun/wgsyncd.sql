@@ -7,22 +7,22 @@ CREATE TABLE IF NOT EXISTS wgsyncd_schema (
     version INT NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB;
 
--- Each node has one row. Every transaction of its daemon adds one to seq. So the daemon can find out whether a commit
+-- Each node has one row. Every transaction of its daemon adds one to revision. So the daemon can find out whether a commit
 -- succeeded if its answer was lost. machine, boot and heartbeat say which server runs the node now.
 CREATE TABLE IF NOT EXISTS wgsyncd_nodes (
-    node      VARCHAR(64)     NOT NULL PRIMARY KEY,
-    seq       BIGINT UNSIGNED NOT NULL,
-    approved  VARCHAR(64)     NULL,                -- id of the set of removals that an admin approved
-    begun     DOUBLE          NOT NULL,            -- when the node state was created
-    adopted   TINYINT         NOT NULL DEFAULT 0,  -- whether an admin let wgsyncd remove peers that no row names
-    spool     VARCHAR(64)     NOT NULL DEFAULT '', -- position of the spooled samples that were posted last
-    receipt   VARCHAR(16)     NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
-    machine   VARCHAR(64)     NOT NULL DEFAULT '', -- which machine, network namespace and state directory the daemon has
-    host      VARCHAR(255)    NOT NULL DEFAULT '', -- the machine's host name, for people
-    boot      VARCHAR(36)     NOT NULL DEFAULT '', -- the boot id of that machine
-    uptime    DOUBLE          NOT NULL DEFAULT 0,  -- seconds since that boot, at the last transaction or heartbeat
-    heartbeat DOUBLE          NOT NULL DEFAULT 0,  -- when the daemon last said that it lives. 0: it has stopped
-    interfaces TEXT           NOT NULL DEFAULT ''  -- what the daemon serves, as name/name
+    node             VARCHAR(64)     NOT NULL PRIMARY KEY,
+    revision         BIGINT UNSIGNED NOT NULL,
+    approved_plan    VARCHAR(64)     NULL,                -- id of the set of removals that an admin approved
+    accounting_since DOUBLE          NOT NULL,            -- when the node state was created
+    adopted          TINYINT         NOT NULL DEFAULT 0,  -- whether an admin let wgsyncd remove peers that no row names
+    spool_position   VARCHAR(64)     NOT NULL DEFAULT '', -- of the spooled samples that were posted last
+    receipt          VARCHAR(16)     NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
+    machine          VARCHAR(64)     NOT NULL DEFAULT '', -- machine, network namespace and state directory of the daemon
+    host             VARCHAR(255)    NOT NULL DEFAULT '', -- the machine's host name, for people
+    boot             VARCHAR(36)     NOT NULL DEFAULT '', -- the boot id of that machine
+    uptime           DOUBLE          NOT NULL DEFAULT 0,  -- seconds since that boot, at the last transaction or heartbeat
+    heartbeat        DOUBLE          NOT NULL DEFAULT 0,  -- when the daemon last said that it lives. 0: it has stopped
+    interfaces       TEXT            NOT NULL DEFAULT ''  -- what the daemon serves, as name/name
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Each boot in which a node wrote. So a boot that comes back (a restored virtual machine) is noticed.

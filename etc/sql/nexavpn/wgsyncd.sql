@@ -4,7 +4,8 @@
 --
 -- Own tables. A node reads and writes the rows of its own nodes only (row level security):
 --   nodes        node, role, gateways                  (init-db alone writes it, a node reads its own rows)
---   node_states  node, revision, approved, begun, adopted, spool, receipt, machine, host, boot, uptime, heartbeat, interfaces
+--   node_states  node, revision, approved_plan, accounting_since, adopted, spool_position, receipt, machine, host, boot,
+--                uptime, heartbeat, interfaces
 --   boots        node, boot, first_seen, last_seen, uptime
 --   interfaces   node, interface, epoch, sampled_at
 --   peers        node, interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake,
@@ -83,19 +84,19 @@ CREATE TABLE IF NOT EXISTS wgsyncd.nodes (
 -- Each transaction of a node's daemon adds one to revision. So the daemon can find out whether a commit succeeded if its
 -- answer was lost. machine, boot and heartbeat say which server runs the node now.
 CREATE TABLE IF NOT EXISTS wgsyncd.node_states (
-    node       text             NOT NULL PRIMARY KEY,
-    revision   bigint           NOT NULL,
-    approved   text             NULL,               -- id of the set of removals that an admin approved
-    begun      double precision NOT NULL,           -- when the node state was created
-    adopted    boolean          NOT NULL DEFAULT false, -- whether an admin let wgsyncd remove peers that no row names
-    spool      text             NOT NULL DEFAULT '', -- position of the spooled samples that were posted last
-    receipt    text             NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
-    machine    text             NOT NULL DEFAULT '', -- machine, network namespace and state directory of the daemon
-    host       text             NOT NULL DEFAULT '', -- the machine's host name, for people
-    boot       text             NOT NULL DEFAULT '', -- the boot id of that machine
-    uptime     double precision NOT NULL DEFAULT 0, -- seconds since that boot, at the last transaction or heartbeat
-    heartbeat  double precision NOT NULL DEFAULT 0, -- when the daemon last said that it lives. 0: it has stopped
-    interfaces text             NOT NULL DEFAULT '' -- what the daemon serves, as name/name
+    node             text             NOT NULL PRIMARY KEY,
+    revision         bigint           NOT NULL,
+    approved_plan    text             NULL,               -- id of the set of removals that an admin approved
+    accounting_since double precision NOT NULL,           -- when the node state was created
+    adopted          boolean          NOT NULL DEFAULT false, -- whether an admin let wgsyncd remove peers that no row names
+    spool_position   text             NOT NULL DEFAULT '', -- of the spooled samples that were posted last
+    receipt          text             NOT NULL DEFAULT '', -- of the last transaction with queued audit rows: it took place
+    machine          text             NOT NULL DEFAULT '', -- machine, network namespace and state directory of the daemon
+    host             text             NOT NULL DEFAULT '', -- the machine's host name, for people
+    boot             text             NOT NULL DEFAULT '', -- the boot id of that machine
+    uptime           double precision NOT NULL DEFAULT 0, -- seconds since that boot, at the last transaction or heartbeat
+    heartbeat        double precision NOT NULL DEFAULT 0, -- when the daemon last said that it lives. 0: it has stopped
+    interfaces       text             NOT NULL DEFAULT '' -- what the daemon serves, as name/name
 ) WITH (fillfactor = 50);
 
 -- Each boot in which a node wrote. So a boot that comes back (a restored virtual machine) is noticed.

@@ -7,7 +7,6 @@ _NOW = "UNIX_TIMESTAMP(NOW(6))"
 MARIADB = Dialect(
     prefix="wgsyncd_",
     nodes="wgsyncd_nodes",
-    revision="seq",
     now=_NOW,
     machine="SUBSTRING_INDEX(n.machine, '/', 1)",
     beat=f"""

@@ -24,7 +24,7 @@ _LIST = f"""COUNT(*) * {HASH_LENGTH} + COALESCE(SUM(CHAR_LENGTH({{name}})), 0),
 _SUM = f"0, CONCAT_WS(' ', COUNT(*), BIT_XOR(CAST(CONV({_HASH.format(parts=_ROW)}, 16, 10) AS UNSIGNED)))"
 _ROWS = """
 SELECT {rows},
-       (SELECT CONCAT_WS(' ', adopted, approved, (SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = {node}))
+       (SELECT CONCAT_WS(' ', adopted, approved_plan, (SELECT COUNT(*) FROM wgsyncd_quarantine WHERE node = {node}))
         FROM wgsyncd_nodes WHERE node = {node})
 FROM {tables} {join} WHERE {where}
 """

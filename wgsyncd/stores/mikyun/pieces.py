@@ -123,7 +123,7 @@ def close_older(connection: Connection, node: str, bucket: int, day: str) -> Non
 
 def lock_node(connection: Connection, node: str) -> None:
     """Lock the row of the node, as each transaction does first that posts or moves bytes of the node."""
-    connection.query("SELECT seq FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (node,))
+    connection.query("SELECT revision FROM wgsyncd_nodes WHERE node = %s FOR UPDATE", (node,))
 
 
 def close_of(connection: Connection, node: str, peers: Sequence[PeerId]) -> None:

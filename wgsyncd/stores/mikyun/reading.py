@@ -42,7 +42,7 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         # In READ COMMITTED each statement sees its own moment. The lock on this row keeps other writers of the node
         # out, so that all statements see the same revision.
         found = connection.query(
-            "SELECT seq, spool, receipt FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,)
+            "SELECT revision, spool_position, receipt FROM wgsyncd_nodes WHERE node = %s LOCK IN SHARE MODE", (node,)
         )
         if not found:
             return None

@@ -65,9 +65,9 @@ class MariaDBReports:
         )[0]
         day, bucket = (min((at for at in some if at is not None), default=None)
                        for some in ((day, open_day), (bucket, open_bucket)))  # fmt: skip
-        begun = self._connection.query("SELECT node, begun FROM wgsyncd_nodes")
+        since = self._connection.query("SELECT node, accounting_since FROM wgsyncd_nodes")
         return Coverage(
-            None if day is None else day.isoformat(), bucket, {str(node): stored_time(at) for node, at in begun}
+            None if day is None else day.isoformat(), bucket, {str(node): stored_time(at) for node, at in since}
         )
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:

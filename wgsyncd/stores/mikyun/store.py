@@ -112,7 +112,9 @@ class MariaDBStore(NodeStore):
             self._connection.query("SELECT 1")
 
     def snapshot(self) -> Snapshot:
-        state = self._connection.query("SELECT approved, adopted FROM wgsyncd_nodes WHERE node = %s", (self._node,))
+        state = self._connection.query(
+            "SELECT approved_plan, adopted FROM wgsyncd_nodes WHERE node = %s", (self._node,)
+        )
         self._own.find(self._connection)
         before = self._rows.keep()
         rows = self._rows.load(self._connection, self._own, self._schema)

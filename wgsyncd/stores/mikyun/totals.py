@@ -30,10 +30,10 @@ def load_totals(
     """
     with connection.transaction(snapshot=True):
         # The answer is one row even without nodes: then both values are NULL.
-        (mine, begun), *_ = connection.query("SELECT MAX(node = %s), MAX(begun) FROM wgsyncd_nodes", (node,))
+        (mine, since), *_ = connection.query("SELECT MAX(node = %s), MAX(accounting_since) FROM wgsyncd_nodes", (node,))
         if not mine:
             raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
-        scope = scope.after(float(begun))  # the latest start of any node: each new node takes over opening balances
+        scope = scope.after(float(since))  # the latest start of any node: each new node takes over opening balances
         ranges = [*scope.rolling, *(one for day in scope.days for one in (day.inner, day.outer))]
         days = [*scope.months, *map(range_of, scope.days)]
         for among in own.parts(connection, CHUNK):

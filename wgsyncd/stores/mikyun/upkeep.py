@@ -31,7 +31,7 @@ def begin_node(writer: StateWriter, calendar: UsageCalendar) -> None:
                    AND NOT EXISTS (SELECT 1 FROM wgsyncd_peers p
                                    WHERE p.device = d.device_id AND p.open_bucket > 0)"""
     with writer.connection.transaction():
-        begin = "INSERT IGNORE INTO wgsyncd_nodes (node, seq, begun) VALUES (%s, 0, %s)"
+        begin = "INSERT IGNORE INTO wgsyncd_nodes (node, revision, accounting_since) VALUES (%s, 0, %s)"
         if not writer.connection.execute(begin, (writer.node, calendar.now)):
             return
         for table, window, at in (

@@ -81,7 +81,7 @@ class StateWriter:
         """See :meth:`commit`. The server undid the whole transaction for a transition of the rows ``undone``, or for
         postings to the rows ``unposted``.
         """
-        run, seq, now = self.connection.execute, node_state.revision, calendar.now
+        run, revision, now = self.connection.execute, node_state.revision, calendar.now
         known = self.aside.refused(self.connection)
         at_once = None
         if not undone and not unposted and not self.changer.is_tired:
@@ -96,12 +96,14 @@ class StateWriter:
                 if isinstance(found, int):
                     self.usual.forget()
             # The condition on the revision refuses a second writer. A batch of no spooled samples keeps the position.
-            more = usual.uptime_sql(writes) + (", approved = NULL" if writes.approval_used else "")
-            sql = f"""UPDATE wgsyncd_nodes SET seq = seq + 1, spool = IF(%s = '', spool, %s),
-                                               receipt = IF(%s = '', receipt, %s){more}
-                      WHERE node = %s AND seq = %s"""  # noqa: S608
-            if run(sql, (*(writes.spool_position,) * 2, *(writes.receipt,) * 2, self.node, seq)) != 1:
-                raise RevisionConflict(f"node {self.node} is not at revision {seq}: another writer, or a lost answer")
+            more = usual.uptime_sql(writes) + (", approved_plan = NULL" if writes.approval_used else "")
+            sql = f"""UPDATE wgsyncd_nodes SET revision = revision + 1,
+                             spool_position = IF(%s = '', spool_position, %s), receipt = IF(%s = '', receipt, %s){more}
+                      WHERE node = %s AND revision = %s"""  # noqa: S608
+            if run(sql, (*(writes.spool_position,) * 2, *(writes.receipt,) * 2, self.node, revision)) != 1:
+                raise RevisionConflict(
+                    f"node {self.node} is not at revision {revision}: another writer, or a lost answer"
+                )
             targets = {(b.row_id, b.device) for b in writes.postings}
             targets |= {(step.row.id, step.row.device) for step, _ in writes.transitions}
             self._write_node_state(node_state, writes, now)

@@ -100,7 +100,8 @@ class StateWriter:
     def begin(self, calendar: UsageCalendar) -> None:
         """Create the node's first state. Does nothing if the node has one."""
         self.connection.execute(
-            "INSERT INTO wgsyncd.node_states (node, revision, begun) VALUES (%s, 0, %s) ON CONFLICT DO NOTHING",
+            "INSERT INTO wgsyncd.node_states (node, revision, accounting_since) VALUES (%s, 0, %s)"
+            " ON CONFLICT DO NOTHING",
             (self.node, calendar.now),
         )
 
@@ -134,10 +135,11 @@ class StateWriter:
         self.trail.insert(self.connection, audit, now)
 
     def _raise_revision(self, node_state: NodeState, writes: WriteBatch) -> None:
-        more = ", approved = NULL" if writes.approval_used else ""
+        more = ", approved_plan = NULL" if writes.approval_used else ""
         # Without an uptime, both tables keep theirs, and no boot is seen.
         sql = f"""WITH raised AS (
-                      UPDATE wgsyncd.node_states SET revision = revision + 1, spool = coalesce(nullif(%s, ''), spool),
+                      UPDATE wgsyncd.node_states SET revision = revision + 1,
+                             spool_position = coalesce(nullif(%s, ''), spool_position),
                              receipt = coalesce(nullif(%s, ''), receipt), uptime = coalesce(%s::float8, uptime){more}
                       WHERE node = %s AND revision = %s RETURNING node, boot),
                   seen AS (

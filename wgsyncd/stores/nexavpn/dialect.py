@@ -6,7 +6,6 @@ _NOW = "extract(epoch FROM clock_timestamp())::double precision"
 POSTGRES = Dialect(
     prefix="wgsyncd.",
     nodes="wgsyncd.node_states",
-    revision="revision",
     now=_NOW,
     machine="split_part(n.machine, '/', 1)",
     beat=f"""

@@ -27,7 +27,8 @@ _POLICY_TABLES = {
 _GROUP_TABLES = {"groups": "id, name, deleted_at", "group_memberships": "group_id, user_id"}
 # A sum over the rows of one table, so their order does not matter, and no join is needed. The hash has 64 bits.
 _SUM = "(SELECT concat(count(*), ' ', sum(hash_record_extended(ROW({columns}), 0))) FROM wgsyncd.{table})"
-_STATE = """(SELECT concat(adopted, approved, ' ', (SELECT count(*) FROM wgsyncd.quarantine q WHERE q.node = s.node))
+_STATE = """(SELECT concat(adopted, approved_plan, ' ',
+                       (SELECT count(*) FROM wgsyncd.quarantine q WHERE q.node = s.node))
  FROM wgsyncd.node_states s WHERE s.node = %s)"""
 _SNAPSHOT = "SELECT pg_current_snapshot()::text"
 

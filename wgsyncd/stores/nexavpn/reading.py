@@ -24,7 +24,9 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
     ``rows``: device rows by id. Values that are equal in a record and its row are kept in memory once.
     """
     with connection.transaction(snapshot=True):
-        found = connection.query("SELECT revision, spool, receipt FROM wgsyncd.node_states WHERE node = %s", (node,))
+        found = connection.query(
+            "SELECT revision, spool_position, receipt FROM wgsyncd.node_states WHERE node = %s", (node,)
+        )
         if not found:
             return None
         records = PeerRecords()

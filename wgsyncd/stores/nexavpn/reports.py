@@ -63,8 +63,8 @@ class NexaReports:
         sql = f"SELECT (SELECT min(at)::text FROM {everything(DAYS)}), (SELECT min(at) FROM {everything(BUCKETS)})"  # noqa: S608
         ever = *(self._node, "-infinity") * 2, *(self._node, 0) * 2
         day, bucket = self._connection.query(sql, ever)[0]
-        begun = self._connection.query("SELECT node, begun FROM wgsyncd.node_states")
-        return Coverage(day, bucket, {str(node): stored_time(at) for node, at in begun})
+        since = self._connection.query("SELECT node, accounting_since FROM wgsyncd.node_states")
+        return Coverage(day, bucket, {str(node): stored_time(at) for node, at in since})
 
     def days(self, first: str, last: str, devices: Collection[str] | None = None) -> Mapping[str, Counters]:
         return self._sums("at::text", DAYS, first, "<=", last, devices)

@@ -91,7 +91,7 @@ class NexaStore(NodeStore):
             gateways = load_gateways(self._connection, self._interfaces)
             rows, conditions = self._rows.load(self._connection, gateways)
             state = self._connection.query(
-                "SELECT approved, adopted FROM wgsyncd.node_states WHERE node = %s", (self._node,)
+                "SELECT approved_plan, adopted FROM wgsyncd.node_states WHERE node = %s", (self._node,)
             )
             sql = "SELECT count(*) FROM wgsyncd.quarantine WHERE node = %s"
             held = self._connection.query(sql, (self._node,))

@@ -29,10 +29,10 @@ LEFT JOIN wgsyncd.totals t ON t.node = %s AND t.device = o.device_id ORDER BY o.
 def device_totals(connection: Connection, node: str, scope: VerifyRanges) -> Iterator[DeviceTotals]:
     """What the node keeps of its devices, in the order of ids and of one moment. StoreError without a node state."""
     with connection.transaction(snapshot=True):
-        begun = connection.query("SELECT begun FROM wgsyncd.node_states WHERE node = %s", (node,))
-        if not begun:
+        since = connection.query("SELECT accounting_since FROM wgsyncd.node_states WHERE node = %s", (node,))
+        if not since:
             raise StoreError(f"node {node} has no node state yet: has its daemon ever run?")
-        scope = scope.after(float(begun[0][0]))
+        scope = scope.after(float(since[0][0]))
         buckets = _sums(connection, node, BUCKETS, [one for day in scope.days for one in (day.inner, day.outer)])
         always: Range = ("0001-01-01", "9999-01-01")
         days = _sums(connection, node, DAYS, [always, *map(range_of, scope.days)])
