@@ -38,7 +38,7 @@ class RealNode(Node):
     @property
     def written(self) -> tuple[int, int]:
         (node,) = self.tables.sql("SELECT revision FROM wgsyncd_nodes")
-        return sum(self.wg.writes.values()), node["seq"]
+        return sum(self.wg.writes.values()), node["revision"]
 
     def outcome(self) -> dict[str, Any]:
         """Everything that must be equal on two nodes after the same events. Times are left out."""

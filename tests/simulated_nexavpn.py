@@ -28,7 +28,8 @@ from wgsyncd.stores.nexavpn.store import NexaStore
 from wgsyncd.stores.nexavpn.trouble import translate
 
 _RECORDS = """
-SELECT interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake, sampled_at
+SELECT interface, public_key, row_id, device, owner, address, config_digest, state, epoch, rx, tx,
+       latest_handshake, sampled_at
 FROM wgsyncd.peers WHERE node = 'r640'
 """
 _FAULTS = ("hook", "written", "next_writes", "locked", "down", "read_only", "fail_reads")
@@ -124,7 +125,7 @@ class SimulatedTables(NexavpnTables):
     def read_records(self) -> None:
         found = self.sql(_RECORDS)
         for one in found:
-            one |= {"public_key": PublicKey(bytes(one["public_key"])), "config": bytes(one["config"])}
+            one |= {"public_key": PublicKey(bytes(one["public_key"])), "config_digest": bytes(one["config_digest"])}
             one |= {"state": RecordState(one["state"]), "rx": one["rx"] % 2**64, "tx": one["tx"] % 2**64}
         made = [PeerRecord(*one.values()) for one in found]
         self.records = {("r640", one.peer_id): one for one in made}

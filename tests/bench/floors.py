@@ -74,8 +74,8 @@ class Floors:
                          f" '{address(n)}/32', x'{n:016x}', 'arrives', 'epoch', 0, 0, 0, 1.5e9)")  # fmt: skip
             notes.append(f"('peer_added', 'device', 'c{n // 3:06}-DEV-{n % 3:03}', 'a sentence for the admin', NOW())")
         self._adds = [payload for batch in codec.set_peers(IFACE, changes) for payload in batch.payloads]
-        records = ("wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx,"
-                   " tx, handshake, sampled_at)")  # fmt: skip
+        records = ("wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config_digest, state, epoch, rx,"
+                   " tx, latest_handshake, sampled_at)")  # fmt: skip
         self._before = [_insert(records, peers[at : at + ROWS_AT_ONCE]) for at in range(0, len(peers), ROWS_AT_ONCE)]
         logs = "admin_logs (action_type, target_type, target_id, message, created_at)"
         self._after = [

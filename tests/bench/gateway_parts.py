@@ -28,7 +28,7 @@ _REST = 3.0  # seconds between two repairs: then the daemon has its credit of ti
 # What a poll in which all devices moved changes, as bare statements. They send no values, which no accounting can do:
 # the page of benchmarks shows them beside the opponent, which has the values of each device as literals.
 _BARE = (
-    "UPDATE wgsyncd.peers SET rx = rx + 1000, tx = tx + 2000, handshake = handshake + 1, sampled_at = sampled_at + 1",
+    "UPDATE wgsyncd.peers SET rx = rx + 1000, tx = tx + 2000, latest_handshake = latest_handshake + 1, sampled_at = sampled_at + 1",
     "UPDATE wgsyncd.totals SET rx = rx + 1000, tx = tx + 2000, open_rx = open_rx + 1000, open_tx = open_tx + 2000,"
     " seen = seen + 1",
     "UPDATE devices SET last_seen_at = last_seen_at + interval '1 millisecond'",
@@ -36,7 +36,7 @@ _BARE = (
 _AT_ONCE = 1000  # devices of one statement with values
 _FROM = " FROM (VALUES {rows}) v (public_key, device, rx, tx, at) WHERE "
 _LITERALS = (
-    f"UPDATE wgsyncd.peers t SET rx = v.rx, tx = v.tx, handshake = v.at, sampled_at = v.at{_FROM}"
+    f"UPDATE wgsyncd.peers t SET rx = v.rx, tx = v.tx, latest_handshake = v.at, sampled_at = v.at{_FROM}"
     "t.node = 'bench' AND t.public_key = v.public_key AND t.interface = 'wg0'",
     "UPDATE wgsyncd.totals t SET rx = t.rx + v.rx, tx = t.tx + v.tx, open_rx = t.open_rx + v.rx,"
     f" open_tx = t.open_tx + v.tx, seen = t.seen + v.at{_FROM}t.node = 'bench' AND t.device = v.device",

@@ -38,8 +38,8 @@ SERVED = ("read rows", "decode rows", "texts of records", "INSERT records", "net
 AGAIN = ("read rows", "decode rows", "netlink messages", "the kernel adds peers", "read back", "decode peers")
 """The parts until the last peer is in the kernel, and those of a fill after a loss: that one has no record to write."""
 _ADD = Struct("=HHHH32sHHIHH32sHHHHHHHxxHH4sHHBxxx")  # a peer with a preshared key and one IPv4 address
-_RECORDS = """INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state,
-                                         epoch, rx, tx, handshake, sampled_at) VALUES """
+_RECORDS = """INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config_digest, state,
+                                         epoch, rx, tx, latest_handshake, sampled_at) VALUES """
 _AUDIT = "INSERT INTO admin_logs (action_type, target_type, target_id, message, created_at) VALUES "
 
 Row = tuple[str, str, str, str, bytes, bytes]  # row id, device, contract, address, and the two keys

@@ -48,8 +48,8 @@ INSERT INTO customer_devices (id, contract_id, device_id, wg_iface, wg_ip, publi
 _OTHERS = (
     """INSERT INTO contracts (contract_id, contract_status)
            SELECT contract_id, 'active' FROM customer_devices GROUP BY contract_id ORDER BY MIN(id)""",
-    """INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config, state, epoch,
-                                  rx, tx, handshake, sampled_at)
+    """INSERT INTO wgsyncd_peers (node, interface, public_key, row_id, device, contract, address, config_digest, state, epoch,
+                                  rx, tx, latest_handshake, sampled_at)
            SELECT wg_iface, 'wg0', UNHEX(SHA2(CONCAT('key', id), 256)), id, device_id, contract_id, wg_ip, 'configur',
                   'present', 'boot:1', 1, 1, 1, 1 FROM customer_devices ORDER BY wg_iface, id""",
     """INSERT INTO wgsyncd_buckets (device, start, rx, tx)

@@ -122,8 +122,8 @@ def test_the_columns_of_its_devices_and_gateways_are_written(nexa: NexavpnDataba
     assert berlin.execute("UPDATE wgsyncd.device_times SET last_seen_at = now() WHERE id = %s", (other,)) == 0
 
 
-RECORD = """INSERT INTO wgsyncd.peers (node, interface, public_key, row_id, device, owner, address, config, state, epoch,
-                                   rx, tx, handshake, sampled_at)
+RECORD = """INSERT INTO wgsyncd.peers (node, interface, public_key, row_id, device, owner, address, config_digest, state, epoch,
+                                   rx, tx, latest_handshake, sampled_at)
             VALUES (%s, 'wg0', %s, %s, '', '', '', '', 'present', '', 0, 0, 0, 0)"""
 
 

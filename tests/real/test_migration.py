@@ -146,7 +146,7 @@ def _refusal(bench: Bench, *statements: str) -> str:
 
 
 def test_an_older_daemon_commits_nothing_meanwhile(bench: Bench) -> None:
-    """It finds no records until all of them are there, and its commits are refused from the first statement on."""
+    """It finds no records, and its commits are refused from the first statement on."""
     crowd = bench.make(2)
     _make_old_tables(bench, 2, crowd)
     assert len(bench.sql(LOAD)) == 3
@@ -161,7 +161,7 @@ def test_an_older_daemon_commits_nothing_meanwhile(bench: Bench) -> None:
         refusal = _refusal(bench, *commit)
         assert "1146" in refusal or "Unknown column 'seq'" in refusal, others[:count]
     _init(bench)
-    assert len(bench.sql(LOAD)) == 3, "all records came at once"
+    assert "Unknown column 'config'" in _refusal(bench, LOAD)
     assert "Unknown column 'seq'" in _refusal(bench, *commit)
     _check(bench, crowd)
     assert bench.sql("SELECT rx_bytes_total FROM customer_devices WHERE id = 1") == [{"rx_bytes_total": "11"}]

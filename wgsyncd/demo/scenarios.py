@@ -150,7 +150,7 @@ def _without_where(env: Environment) -> Check[Row]:
     def check(sample: Sample[Row]) -> Outcome:
         same = sample.identities() == before.identities()
         undone = {row.device_id: row.status for row in sample.rows.values()} == statuses
-        still = env.database.sql("SELECT subject FROM wgsyncd_conditions WHERE kind LIKE '%guard%'")
+        still = env.database.sql("SELECT subject FROM wgsyncd_conditions WHERE type LIKE '%guard%'")
         kernel = f"{len(sample.peers)} peers, {'none' if same else 'SOME'} touched"
         table = f"{'' if withheld else 'NOT '}audited, {'still withheld' if still else 'nothing withheld any more'}"
         return Outcome(kernel, table, withheld and same and undone and not still)

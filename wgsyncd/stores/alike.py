@@ -114,7 +114,7 @@ def node_state(
         int(revision),
         records,
         {name: InterfaceCheckpoint(epoch, stored_time(at)) for name, epoch, at in marks},
-        frozenset(stored_condition(*values) for values in rows(dialect.conditions, "conditions")),
+        frozenset(stored_condition(*values) for values in rows("type, subject, name, reason", "conditions")),
         spool_position(spool, dialect.nodes, node),
         tuple(boot for (boot,) in rows("boot", "boots", " ORDER BY first_seen")),
         tuple(Removal(*values) for values in rows(dialect.removals, "removals", " ORDER BY id")),

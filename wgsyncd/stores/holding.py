@@ -39,7 +39,6 @@ class Dialect:
     machine: str  # the text before the first slash of the column machine
     beat: str  # writes a heartbeat. Values: interfaces, and then node, machine and boot
     of_node: Sequence[str]  # all tables with rows of a node, without the prefix
-    conditions: str  # the columns of the fields of a condition, in order
     removals: str  # the columns of the fields of a removal, in order. The last ones may be missing
 
 

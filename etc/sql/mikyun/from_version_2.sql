@@ -25,13 +25,18 @@ ALTER TABLE wgsyncd_nodes
 
 UPDATE wgsyncd_nodes SET accounting_since = UNIX_TIMESTAMP() WHERE accounting_since = 0;
 
+ALTER TABLE wgsyncd_conditions
+    CHANGE COLUMN IF EXISTS kind   type   VARCHAR(32)  NOT NULL,
+    CHANGE COLUMN IF EXISTS label  name   VARCHAR(64)  NOT NULL,
+    CHANGE COLUMN IF EXISTS detail reason VARCHAR(255) NOT NULL;
+
 START TRANSACTION;
 
 DELETE FROM wgsyncd_peers_3;
 
 -- Builds before 0.1.0 wrote the state with other words.
-INSERT INTO wgsyncd_peers_3 (node, interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx,
-                             handshake, sampled_at)
+INSERT INTO wgsyncd_peers_3 (node, interface, public_key, row_id, device, contract, address, config_digest, state, epoch,
+                             rx, tx, latest_handshake, sampled_at)
     SELECT node, interface, public_key, row_id, device, contract, address, config,
            CASE state WHEN 'adding' THEN 'arrives' WHEN 'restoring' THEN 'returns' ELSE state END, epoch, rx, tx,
            handshake, sampled_at

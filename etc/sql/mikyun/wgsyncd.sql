@@ -48,25 +48,25 @@ CREATE TABLE IF NOT EXISTS wgsyncd_interfaces (
 -- The newest bytes of the device are here too, until their bucket ends or the peer goes. Then they are moved to
 -- wgsyncd_buckets and wgsyncd_days. So the bytes of a device are the sum of these two tables and of its open pieces.
 CREATE TABLE IF NOT EXISTS wgsyncd_peers (
-    no          BIGINT          NOT NULL AUTO_INCREMENT PRIMARY KEY,
-    node        VARCHAR(64)     NOT NULL,
-    interface   VARCHAR(15)     NOT NULL,
-    public_key  BINARY(32)      NOT NULL,
-    row_id      BIGINT          NULL,     -- customer_devices.id; NULL: a foreign peer about to be removed
-    device      VARCHAR(64)     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    contract    VARCHAR(32)     NOT NULL,
-    address     VARCHAR(255)    NOT NULL,
-    config      BINARY(8)       NOT NULL, -- digest of the peer's configuration as last seen
-    state       VARCHAR(10)     NOT NULL, -- arrives, returns, present
-    epoch       VARCHAR(80)     NOT NULL,
-    rx          BIGINT UNSIGNED NOT NULL,
-    tx          BIGINT UNSIGNED NOT NULL,
-    handshake   BIGINT          NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
-    sampled_at  DOUBLE          NOT NULL,
-    open_bucket BIGINT          NOT NULL DEFAULT 0,            -- first second of the open piece's bucket, 0 = none is open
-    open_day    DATE            NOT NULL DEFAULT '1970-01-01', -- day of the open piece
-    open_rx     BIGINT UNSIGNED NOT NULL DEFAULT 0,
-    open_tx     BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    no               BIGINT          NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    node             VARCHAR(64)     NOT NULL,
+    interface        VARCHAR(15)     NOT NULL,
+    public_key       BINARY(32)      NOT NULL,
+    row_id           BIGINT          NULL,     -- customer_devices.id; NULL: a foreign peer about to be removed
+    device           VARCHAR(64)     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    contract         VARCHAR(32)     NOT NULL,
+    address          VARCHAR(255)    NOT NULL,
+    config_digest    BINARY(8)       NOT NULL, -- of the peer's configuration as last seen
+    state            VARCHAR(10)     NOT NULL, -- arrives, returns, present
+    epoch            VARCHAR(80)     NOT NULL,
+    rx               BIGINT UNSIGNED NOT NULL,
+    tx               BIGINT UNSIGNED NOT NULL,
+    latest_handshake BIGINT          NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
+    sampled_at       DOUBLE          NOT NULL,
+    open_bucket      BIGINT          NOT NULL DEFAULT 0,            -- first second of the open piece's bucket, 0 = none is open
+    open_day         DATE            NOT NULL DEFAULT '1970-01-01', -- day of the open piece
+    open_rx          BIGINT UNSIGNED NOT NULL DEFAULT 0,
+    open_tx          BIGINT UNSIGNED NOT NULL DEFAULT 0,
     UNIQUE KEY (node, interface, public_key),
     KEY (device)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
@@ -75,12 +75,12 @@ CREATE TABLE IF NOT EXISTS wgsyncd_peers (
 -- and when it ends.
 CREATE TABLE IF NOT EXISTS wgsyncd_conditions (
     node    VARCHAR(64)  NOT NULL,
-    kind    VARCHAR(32)  NOT NULL,
+    type    VARCHAR(32)  NOT NULL,
     subject VARCHAR(64)  NOT NULL,
-    label   VARCHAR(64)  NOT NULL,
-    detail  VARCHAR(255) NOT NULL,
+    name    VARCHAR(64)  NOT NULL,
+    reason  VARCHAR(255) NOT NULL,
     since   DOUBLE       NOT NULL,
-    PRIMARY KEY (node, kind, subject)
+    PRIMARY KEY (node, type, subject)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4;
 
 -- Buckets hold the bytes of each device by the bucket's first second. The columns of 24 hours are sums of them. A device

@@ -8,8 +8,8 @@
 --                uptime, heartbeat, interfaces
 --   boots        node, boot, first_seen, last_seen, uptime
 --   interfaces   node, interface, epoch, sampled_at
---   peers        node, interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake,
---                sampled_at
+--   peers        node, interface, public_key, row_id, device, owner, address, config_digest, state, epoch, rx, tx,
+--                latest_handshake, sampled_at
 --   conditions   node, type, subject, name, reason, since
 --   buckets      node, device, start, rx, tx
 --   days         node, device, day, rx, tx
@@ -121,20 +121,20 @@ CREATE TABLE IF NOT EXISTS wgsyncd.interfaces (
 -- The record of each peer has the counters that were posted last (the baseline), and the device that got their bytes. The
 -- updated columns have no index and the pages have room, so that the server updates a row within its page (HOT).
 CREATE TABLE IF NOT EXISTS wgsyncd.peers (
-    node        text             NOT NULL,
-    interface   text             NOT NULL,
-    public_key  bytea            NOT NULL,
-    row_id      uuid             NULL,     -- devices.id; NULL: a foreign peer about to be removed
-    device      text             NOT NULL, -- devices.id; of a foreign peer its name for people
-    owner       text             NOT NULL, -- username
-    address     text             NOT NULL,
-    config      bytea            NOT NULL, -- digest of the peer's configuration as last seen
-    state       text             NOT NULL, -- arrives, returns, present
-    epoch       text             NOT NULL,
-    rx          bigint           NOT NULL,
-    tx          bigint           NOT NULL,
-    handshake   bigint           NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
-    sampled_at  double precision NOT NULL,
+    node             text             NOT NULL,
+    interface        text             NOT NULL,
+    public_key       bytea            NOT NULL,
+    row_id           uuid             NULL,     -- devices.id; NULL: a foreign peer about to be removed
+    device           text             NOT NULL, -- devices.id; of a foreign peer its name for people
+    owner            text             NOT NULL, -- username
+    address          text             NOT NULL,
+    config_digest    bytea            NOT NULL, -- of the peer's configuration as last seen
+    state            text             NOT NULL, -- arrives, returns, present
+    epoch            text             NOT NULL,
+    rx               bigint           NOT NULL,
+    tx               bigint           NOT NULL,
+    latest_handshake bigint           NOT NULL, -- UNIX nanoseconds, 0 = never, -1 = not since the counters began at zero
+    sampled_at       double precision NOT NULL,
     PRIMARY KEY (node, interface, public_key)
 ) WITH (fillfactor = 50);
 CREATE INDEX IF NOT EXISTS peers_device ON wgsyncd.peers (device);

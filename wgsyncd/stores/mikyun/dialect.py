@@ -15,6 +15,5 @@ SET n.heartbeat = {_NOW}, n.interfaces = %s, b.last_seen = {_NOW}, b.uptime = {{
 WHERE n.node = %s AND n.machine = %s AND n.boot = %s AND GREATEST(b.uptime, n.uptime) <= {{uptime}}
 """,  # noqa: S608
     of_node=("nodes", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "set_aside"),
-    conditions="kind, subject, label, detail",
     removals="uptime, removed, demanded, peers",  # without "access": this control plane has no policies
 )

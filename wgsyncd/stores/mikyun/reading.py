@@ -47,8 +47,8 @@ def load_state(connection: Connection, node: str, rows: Mapping[DeviceId, Device
         if not found:
             return None
         peers = connection.stream(
-            "SELECT interface, public_key, row_id, device, contract, address, config, state, epoch, rx, tx, handshake,"
-            " sampled_at FROM wgsyncd_peers WHERE node = %s",
+            "SELECT interface, public_key, row_id, device, contract, address, config_digest, state, epoch, rx, tx,"
+            " latest_handshake, sampled_at FROM wgsyncd_peers WHERE node = %s",
             (node,),
         )
         records = PeerRecords()

@@ -15,9 +15,9 @@ from wgsyncd.stores.mikyun.connection import Connection
 from wgsyncd.stores.mikyun.reading import stored_id
 
 AT_ONCE = 1000  # records in one statement: each has some 300 bytes, and the default max_allowed_packet is 16 MB
-_COLUMNS = "row_id, device, contract, address, config, state, epoch, rx, tx, handshake, sampled_at"
+_COLUMNS = "row_id, device, contract, address, config_digest, state, epoch, rx, tx, latest_handshake, sampled_at"
 _T = TypeVar("_T")
-_ZERO = f"rx = 0, tx = 0, handshake = IF(handshake = 0, 0, {USED_BEFORE}), sampled_at = %s"
+_ZERO = f"rx = 0, tx = 0, latest_handshake = IF(latest_handshake = 0, 0, {USED_BEFORE}), sampled_at = %s"
 _Sets = tuple[tuple[str, str | float], ...]  # pairs of SQL that sets columns and its value
 
 
@@ -82,7 +82,7 @@ def _update_counters(connection: Connection, node: str, interface: str, records:
                     UNION ALL VALUES {rows}) v
             STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (node)
                 ON p.node = %s AND p.interface = %s AND p.public_key = v.public_key
-            SET p.rx = v.rx, p.tx = v.tx, p.handshake = v.handshake, p.sampled_at = v.sampled_at""",  # noqa: S608
+            SET p.rx = v.rx, p.tx = v.tx, p.latest_handshake = v.handshake, p.sampled_at = v.sampled_at""",  # noqa: S608
         (node, interface),
     )
 

@@ -91,9 +91,9 @@ def migration(*, renamed: bool) -> list[str]:
     ``renamed``: an earlier run has renamed the old tables.
 
     A daemon of version 2 may still run. It can post no byte from the first statement on, because no table has the name
-    wgsyncd_peers. This name comes back with all records in it (:func:`swap`). By then the revision of each node has
-    changed, so the node state in that daemon's memory is refused. Its postings name the column row_id, which the new
-    tables lack. Each failure closes its connection. After the migration, the next connect finds the tables newer.
+    wgsyncd_peers. This name comes back with all records in it (:func:`swap`). By then, columns that its statements name
+    have other names, so each of them is refused. Each failure closes its connection. After the migration, the next
+    connect finds the tables newer.
     """
     script = resources.text("sql/mikyun/wgsyncd.sql")
     created = (re.match(r"(CREATE TABLE IF NOT EXISTS (\w+))(.*)", one, re.DOTALL) for one in statements(script))

@@ -33,7 +33,7 @@ _UPDATE = """UPDATE wgsyncd_nodes n STRAIGHT_JOIN
        STRAIGHT_JOIN wgsyncd_peers p FORCE INDEX (PRIMARY) ON p.no = v.no
        STRAIGHT_JOIN customer_devices d FORCE INDEX (PRIMARY) ON d.id = p.row_id AND d.device_id = p.device
 SET n.revision = n.revision + 1{uptime}, {additions}, {handshake},
-    p.rx = v.all_rx, p.tx = v.all_tx, p.handshake = v.latest, p.sampled_at = {at!r},
+    p.rx = v.all_rx, p.tx = v.all_tx, p.latest_handshake = v.latest, p.sampled_at = {at!r},
     p.open_rx = p.open_rx + v.rx, p.open_tx = p.open_tx + v.tx, p.open_bucket = {bucket}, p.open_day = '{day}'
 WHERE n.node = {node} AND n.revision = {revision}
   AND (p.open_bucket = 0 OR (p.open_bucket = {bucket} AND p.open_day = '{day}'))"""

@@ -234,14 +234,14 @@ class StateWriter:
     def _keep_conditions(self, writes: WriteBatch, now: float) -> None:
         for condition in writes.ended:
             self.connection.execute(
-                "DELETE FROM wgsyncd_conditions WHERE node = %s AND kind = %s AND subject = %s",
+                "DELETE FROM wgsyncd_conditions WHERE node = %s AND type = %s AND subject = %s",
                 (self.node, condition.type, condition.subject),
             )
         # A condition that is started again, for example with another reason, replaces its row.
         self._insert(
-            "wgsyncd_conditions (node, kind, subject, label, detail, since)",
+            "wgsyncd_conditions (node, type, subject, name, reason, since)",
             [(self.node, *(text[:255] for text in condition_texts(c)), now) for c in writes.started],
-            " ON DUPLICATE KEY UPDATE label = VALUES(label), detail = VALUES(detail), since = VALUES(since)",
+            " ON DUPLICATE KEY UPDATE name = VALUES(name), reason = VALUES(reason), since = VALUES(since)",
         )
 
     def _insert(self, into: str, rows: Sequence[Values], rest: str = "") -> None:

@@ -46,12 +46,12 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_pieces (
 _NO_RECORD = "\t".join(["\\N"] * 8)  # the beginning of a line of stage_moved
 _COLUMNS = {
     "interface": "text", "public_key": "bytea", "row_id": "uuid", "device": "text", "owner": "text", "address": "text",
-    "config": "bytea", "state": "text", "epoch": "text", "rx": "bigint", "tx": "bigint", "handshake": "bigint",
-    "sampled_at": "double precision",
+    "config_digest": "bytea", "state": "text", "epoch": "text", "rx": "bigint", "tx": "bigint",
+    "latest_handshake": "bigint", "sampled_at": "double precision",
 }  # fmt: skip
 _MOVED = """
-UPDATE wgsyncd.peers p SET state = s.state, epoch = s.epoch, rx = s.rx, tx = s.tx, handshake = s.handshake,
-                           sampled_at = s.sampled_at
+UPDATE wgsyncd.peers p SET state = s.state, epoch = s.epoch, rx = s.rx, tx = s.tx,
+                           latest_handshake = s.handshake, sampled_at = s.sampled_at
 FROM pg_temp.stage_moved s
 WHERE p.node = %s AND p.interface = s.interface AND p.public_key = s.public_key
 """

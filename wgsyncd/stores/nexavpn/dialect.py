@@ -21,6 +21,5 @@ WHERE b.node = beaten.node AND b.boot = beaten.boot
         "node_states", "boots", "interfaces", "peers", "conditions", "quarantine", "removals", "unwritten", "buckets",
         "days", "totals",
     ),
-    conditions="type, subject, name, reason",
     removals="uptime, removed, demanded, peers, access",
 )  # fmt: skip

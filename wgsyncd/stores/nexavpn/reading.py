@@ -13,7 +13,8 @@ from wgsyncd.stores.own_values import record_epoch, record_state, stored_time
 
 _TABLE = "wgsyncd.peers"
 _PEERS = """
-SELECT interface, public_key, row_id, device, owner, address, config, state, epoch, rx, tx, handshake, sampled_at
+SELECT interface, public_key, row_id, device, owner, address, config_digest, state, epoch, rx, tx, latest_handshake,
+       sampled_at
 FROM wgsyncd.peers WHERE node = %s
 """
 
