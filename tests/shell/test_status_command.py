@@ -38,6 +38,8 @@ def test_a_node_without_a_wanted_peer_says_so(node: Node, work: Work, run: Run) 
     assert not any(line.startswith("No row") for line in run("status")[1])
     node.db.devices.clear()
     node.cycle()
+    kept = [line for line in run("status")[1] if line.startswith("No row")]
+    assert len(kept) == 1 and "nobody can connect" not in kept[0], "the guard keeps the peers, so their devices connect"
     node.agent.approve(node.status.plan_id)
     node.cycle()
     assert node.wg.peers("wg0") == {}

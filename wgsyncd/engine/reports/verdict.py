@@ -32,8 +32,9 @@ def nobody(report: StatusReport) -> str:
     if any(one.desired != 0 for one in report.interfaces):
         return ""
     names = ", ".join(one.interface for one in report.interfaces)
+    nobody_connects = "" if any(one.actual for one in report.interfaces) else ", so nobody can connect"
     look = "`wgsyncd devices --all` shows the rows of this node, and why they have no peer"
-    return f"No row wants a peer on {names}, so nobody can connect. {look}."
+    return f"No row wants a peer on {names}{nobody_connects}. {look}."
 
 
 def find_troubles(report: StatusReport) -> Iterator[Finding]:
