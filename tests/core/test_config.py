@@ -106,7 +106,7 @@ def test_the_least_that_is_needed() -> None:
 # Each line is one fault: section, line, key and a part of the message. A test below puts all lines into one file.
 ONE_BY_ONE = [
     ("node", 'zone = "Mars/Olympus"', "node.zone", "is not a time zone"),
-    ("node", "ignored_interfaces = 5", "node.ignored_interfaces", "Expected"),
+    ("node", "ignored_interfaces = 5", "node.ignored_interfaces", "a list of texts"),
     ("node", f'name = "{"n" * 65}"', "node.name", "longer than 64"),
     ("mikyun.database", "port = 0", "mikyun.database.port", "is not a port"),
     ("mikyun.database", 'host = ["a"]', "mikyun.database.host", "a text in quotes"),

@@ -90,6 +90,9 @@ def test_nothing_is_proposed_for_nonsense() -> None:
     [
         ('[mikyun.database]\nport = "3306"', "is not a whole number, without quotes"),
         ("[mikyun.database]\nhost = 5", "is not a text in quotes"),
+        ("[mikyun.database]\nsocket = 5", "is not a text in quotes"),
+        ('addresses = "10.200.0.1/24"', 'is not a list of texts, such as ["one", "two"]'),
+        ("addresses = [5]", 'is not a list of texts, such as ["one", "two"]'),
         ('[metrics]\nper_peer = "true"', "is not true or false, without quotes"),
         ('[guard]\nmax_share = "0.2"', "is not a number, without quotes"),
     ],

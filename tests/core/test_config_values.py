@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from tests.configuring import LEAST, faults
 from tests.samples import key, text
 from wgsyncd.config.load import parse
 from wgsyncd.config.schema import Interface, Settings
+from wgsyncd.config.values import convert
 from wgsyncd.errors import ConfigError
 from wgsyncd.stores.mikyun.settings import mikyun
 
@@ -31,6 +33,12 @@ def test_durations(written_: str, seconds: float) -> None:
 def test_what_is_no_duration(bad: str) -> None:
     fault = faults(LEAST + f"[mikyun.qr]\nlifetime = {bad}")["mikyun.qr.lifetime"]
     assert "number with a unit" in fault.why
+
+
+@pytest.mark.parametrize("bad", [5, "/k", {"fra1": 5}, {"fra1": "k"}])
+def test_what_is_no_table_of_files(bad: object) -> None:
+    with pytest.raises(ValueError, match="^is not a table of absolute paths, such as "):
+        convert(bad, dict[str, Path])
 
 
 def test_create_with_all_it_needs() -> None:
@@ -77,6 +85,7 @@ def test_any_value_is_taken_or_is_a_fault(section: str, name: str) -> None:
             parse(f"{LEAST}{section}\n{name} = {value}\n")
         except ConfigError as error:
             assert name in str(error)
+            assert "Expected" not in str(error), "a fault speaks of TOML, not of Python"
 
 
 @given(st.text(max_size=200))

@@ -21,6 +21,9 @@ _PLAIN = {
     float: "a number, without quotes",
     bool: "true or false, without quotes",
     str: "a text in quotes",
+    str | None: "a text in quotes",
+    tuple[str, ...]: 'a list of texts, such as ["one", "two"]',
+    dict[str, Path]: 'a table of absolute paths, such as { fra1 = "/etc/wgsyncd/psk-fra1" }',
 }
 _LONGEST = 36500 * 86400.0  # seconds
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "h": 3600, "d": 86400}
