@@ -19,6 +19,7 @@ from tests.node import Node
 from tests.shell.conftest import Run
 from tests.terminal import on_a_terminal
 from wgsyncd.cli import main, wiring
+from wgsyncd.cli.commands import devices as devices_command
 from wgsyncd.cli.commands import status as status_command
 from wgsyncd.cli.doctor import files, interfaces, routes, system
 from wgsyncd.core.inspect.finding import Finding, Severity, ok
@@ -220,6 +221,7 @@ def silent(request: pytest.FixtureRequest, node: Node, config: Path, monkeypatch
     held = lock.acquire(lock.path())
     many = request.param == "too many wait"
     monkeypatch.setattr(status_command, "WAIT", 0.3)
+    monkeypatch.setattr(devices_command, "WAIT", 0.3, raising=False)
     with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as other:
         listener.bind(str(control_socket.path()))
         listener.listen(0 if many else 16)
@@ -254,6 +256,14 @@ def test_status_answers_beside_a_daemon_that_hangs(node: Node, silent: str, run:
     ), silent  # fmt: skip
     assert "does not answer within" in first["message"]
     assert [(one["desired"], one["actual"]) for one in said["interfaces"]] == [(3, 3), (0, 0)]
+
+
+def test_devices_are_shown_beside_a_daemon_that_hangs(node: Node, silent: str, run: Run) -> None:
+    status, lines = run("devices")
+    assert (status, [line.split()[1] for line in lines if "0001-DEV" in line]) == (
+        0, ["0001-DEV-005", "0001-DEV-006", "0001-DEV-007"],
+    ), silent  # fmt: skip
+    assert "the daemon does not answer within 0.3 s" in "\n".join(lines)
 
 
 def test_status_and_its_database_take_five_seconds_together() -> None:

@@ -1,6 +1,7 @@
 """Show each device: online or not, status, address, handshake, rates and bytes.
 
-The command shows what the running daemon knows since its last poll. If no daemon runs, it reads everything by itself.
+The command shows what the running daemon knows since its last poll. If no daemon runs or answers, it reads everything
+by itself.
 Bytes and rates are the server's: in/s is what it receives. Devices without a peer are shown with --all.
 
 exit status: 0 done, 1 failed, 2 bad configuration or usage
@@ -10,6 +11,7 @@ import argparse
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import get_args
 from urllib.parse import urlencode
 
@@ -25,6 +27,7 @@ from wgsyncd.engine.reports import devices as devices_report
 from wgsyncd.engine.reports.devices import DevicesReport, Order, Selection
 from wgsyncd.engine.status import DaemonStatus
 
+WAIT = 15.0  # seconds for the daemon's answer. It may wait for the bytes from the database first
 _OFF = "device without a peer is not shown", "devices without a peer are not shown"
 
 
@@ -83,12 +86,17 @@ def gather(args: argparse.Namespace, wanted: Selection, known: DaemonStatus) -> 
     """The document, from the daemon or without one. ``known``: what a command without a daemon saw before."""
     fields = {name: getattr(wanted, name) for name in Selection.__struct_fields__}
     query = urlencode({name: int(value) if isinstance(value, bool) else value for name, value in fields.items()})
-    report, why = client.ask_daemon(args, DevicesReport, f"/devices?{query}", "GET")
+    late = client.SilentDaemonError(f"the daemon does not answer within {WAIT:g} s")
+    ask = partial(client.ask_daemon, args, DevicesReport, f"/devices?{query}", "GET", timeout=WAIT)
+    try:
+        report, (_, why) = client.within(WAIT, late, ask)
+    except client.SilentDaemonError:
+        report, why = None, str(late)
     if report is not None:
         return report
     settings = load.load(args.config)
     agent = wiring.open_agent(settings)
-    return devices_report.of_preview(known, settings, agent, wanted, why.text)
+    return devices_report.of_preview(known, settings, agent, wanted, why)
 
 
 def screen(report: DevicesReport, width: int) -> list[Parts]:
