@@ -243,10 +243,10 @@ def is_down(interface: str) -> bool:
 
 def link_states(settings: Settings) -> dict[str, LinkState]:
     """The links of the interfaces that exist now, by name."""
-    from wgsyncd.daemon.machine import link
+    from wgsyncd.daemon.machine import links
     from wgsyncd.engine.status import LinkState
 
-    return {name: one for name in settings.interfaces if (one := link(name)) is not LinkState.MISSING}
+    return {name: one for name, one in links(settings.interfaces).items() if one is not LinkState.MISSING}
 
 
 def open_tc() -> TrafficReader:

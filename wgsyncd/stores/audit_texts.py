@@ -1,6 +1,6 @@
 """The English words of audit rows that all control planes have in common."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from enum import StrEnum
 
 from wgsyncd.core.audit import AuditAction, AuditEvent
@@ -86,6 +86,14 @@ def row_name(event: AuditEvent) -> str:
         case AuditAction.STORE_CONDITION_ENDED:
             return f"{event.facts.condition}_cleared"
     return event.action.value
+
+
+def is_known(event: AuditEvent, names: Container[str]) -> bool:
+    """Whether a store has words for an event. A newer build may have left a condition that this one does not know.
+
+    ``names``: of the rows that the store has words for.
+    """
+    return event.action is not AuditAction.STORE_CONDITION_ENDED or row_name(event) in names
 
 
 def reason_text(reason: ChangeReason, words: Mapping[StrEnum, str], owner: str) -> str:

@@ -41,10 +41,8 @@ def diagnose(found: PeerState, recent: tuple[int, int], now: float) -> Connectio
     shaken = found.latest_handshake / 1e9
     if not shaken:
         return Connection.NOT_ACCEPTED if found.rx else Connection.NOTHING_ARRIVES
-    is_set_back = (
-        shaken - now > SESSION
-    )  # The clock was, since the handshake. Only traffic shows that a device is there.
-    if now - shaken > SESSION or (is_set_back and not any(recent)):
+    # After a handshake of the future, the clock was set back. Then only traffic shows that a device is there.
+    if now - shaken > SESSION or (shaken - now > SESSION and not any(recent)):
         return Connection.KNOCKS_AGAIN if _only_handshakes(*recent) else Connection.OFFLINE
     if _unanswered(found.rx, found.tx, _FEW) or _unanswered(*recent, _FEW_RECENT):
         return Connection.UNANSWERED

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 from wgsyncd.core.audit import AuditEvent, AuditFacts
 from wgsyncd.core.reasons import ChangeReason
 from wgsyncd.redact import with_config
-from wgsyncd.stores.audit_texts import reason_text, row_name
+from wgsyncd.stores.audit_texts import is_known, reason_text, row_name
 from wgsyncd.stores.mikyun.eligibility import DELETED
 from wgsyncd.stores.mikyun.message_texts import ENGLISH, ENGLISH_WORDS, JAPANESE, JAPANESE_WORDS, TARGETS
 
@@ -46,7 +46,7 @@ class AuditMessages:
 
     def entries(self, events: Iterable[AuditEvent]) -> Iterator[AuditEntry]:
         """The rows of admin_logs for events, in the order of the events."""
-        return map(self.entry, events)
+        return (self.entry(one) for one in events if is_known(one, ENGLISH.keys() | _NAMES.keys()))
 
     def entry(self, event: AuditEvent) -> AuditEntry:
         """The row of admin_logs for one event. KeyError: this store does not know the event, or a fact is missing."""

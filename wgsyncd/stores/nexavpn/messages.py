@@ -20,7 +20,7 @@ from wgsyncd.stores.audit_texts import reason_text, row_name
 from wgsyncd.stores.nexavpn.policies import POLICY_FAULTY
 from wgsyncd.stores.nexavpn.rows import Gateways
 
-_MESSAGES = audit_texts.MESSAGES | {
+MESSAGES = audit_texts.MESSAGES | {
     "device_expired": "Nobody used the device until {at}: expired",
     "unallocated": "The address is not allocated to the device ({detail}), and the configuration accepts that",
     "unallocated_cleared": "The address is allocated to the device",
@@ -90,7 +90,7 @@ def entry(
     interface = facts.interface or event.target
     gateway = gateways.of_interface.get(interface) or gateways.of_node()
     device = device_id(event.target)
-    message = _safe(_MESSAGES[name].format(**dict(_words(facts, zone))))[:2000]
+    message = _safe(MESSAGES[name].format(**dict(_words(facts, zone))))[:2000]
     metadata = {"gateway_id": gateway, "node": node, **dict(_plain(facts, zone))}
     if device is None:
         metadata["target"] = _safe(event.target)[:64]

@@ -15,8 +15,9 @@ from wgsyncd import log
 from wgsyncd.core.audit import AuditAction, AuditEvent
 from wgsyncd.core.reasons import ChangeCause
 from wgsyncd.errors import StoreError
+from wgsyncd.stores.audit_texts import is_known
 from wgsyncd.stores.nexavpn.connection import AT_ONCE, Connection, Values
-from wgsyncd.stores.nexavpn.messages import device_id, entry
+from wgsyncd.stores.nexavpn.messages import MESSAGES, device_id, entry
 from wgsyncd.stores.nexavpn.rows import Gateways
 
 _MOST_KEPT = 10_000  # rows of one node in wgsyncd.unwritten. The oldest ones are dropped
@@ -66,7 +67,7 @@ class AuditTrail:
 
     def insert(self, connection: Connection, audit: Iterable[AuditEvent], now: float) -> None:
         """Write audit rows in the open transaction, or keep them there. Only trouble of the connection is an error."""
-        events = iter(audit)
+        events = (one for one in audit if is_known(one, MESSAGES))
         while rows := [
             (*one[:5], json.dumps(one.metadata), now)
             for event in islice(events, AT_ONCE)
