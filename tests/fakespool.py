@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from tests.fakes import Crash
 from wgsyncd.core.usage.backlog import Backlog
 from wgsyncd.errors import SpoolCorrupt, SpoolError
+
+_STREAMS = itertools.count(1)
 
 
 class FakeSpool:
@@ -25,7 +28,7 @@ class FakeSpool:
         self.kept_for = node  # the node name in the file
         self.full = self.damaged = self.unreadable = False
         self.next_saves: list[str] = []
-        self.saves = self.streams = 0
+        self.saves = 0
         self.open(node)
 
     def open(self, node: str) -> None:
@@ -33,9 +36,8 @@ class FakeSpool:
         self._node = node
 
     def begin(self) -> Backlog:
-        """An empty backlog. The names of streams are numbered."""
-        self.streams += 1
-        return Backlog(f"stream{self.streams}")
+        """An empty backlog. No stream has the name of another one, even on another machine."""
+        return Backlog(f"stream{next(_STREAMS)}")
 
     def set_aside(self) -> str:
         """Forget what was saved."""
